@@ -1,0 +1,3 @@
+//! SQL only, one file per table family.
+
+pub mod snapshot;

@@ -1,0 +1,293 @@
+//! Reads the catalog into a [`Snapshot`]: all of it at first, then what changed since a version.
+//!
+//! A write to anything in it appends a row to `catalog_changes` under the locked `catalog_counter`; the
+//! objects named there since the known version are read again from their tables.
+
+use std::collections::HashMap;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
+use chrono_tz::Tz;
+use rust_decimal::Decimal;
+use schemas::ids::{LocationId, TaxProfileId, UserId, VariantId};
+use sqlx::{PgConnection, PgPool};
+use uuid::Uuid;
+
+use crate::pricing::snapshot::{Location, Price, RateSet, Scope, Seller, Snapshot, Tax, TaxProfile, Variant};
+
+/// The roles of `grants` whose holder may sell, and those whose holder may set a price by hand.
+const SELLS: [&str; 3] = ["owner", "manager", "cashier"];
+const OVERRIDES: [&str; 2] = ["owner", "manager"];
+
+/// The picture at the committed catalog version, or None when `known` is up to date.
+pub async fn refreshed(pool: &PgPool, known: &Snapshot) -> Result<Option<Snapshot>, sqlx::Error> {
+    let mut tx = pool.begin_with("begin isolation level repeatable read read only").await?;
+    let (version, epoch) = counters(&mut tx).await?;
+    if known.epoch == epoch && known.version == version {
+        return Ok(None);
+    }
+    read_from(&mut tx, known).await.map(Some)
+}
+
+async fn counters(conn: &mut PgConnection) -> Result<(i64, i64), sqlx::Error> {
+    sqlx::query_as("select version, (select max(epoch) from epochs) from catalog_counter").fetch_one(conn).await
+}
+
+async fn read_from(conn: &mut PgConnection, known: &Snapshot) -> Result<Snapshot, sqlx::Error> {
+    let (version, epoch) = counters(conn).await?;
+    // A restore may have gone back: nothing known before it counts.
+    let mut next = if known.epoch == epoch { known.clone() } else { Snapshot::default() };
+    let since = next.version;
+    (next.version, next.epoch) = (version, epoch);
+    let changed = if since == 0 { None } else { Some(Changed::since(conn, since).await?) };
+    let ids = |kind: &str| changed.as_ref().map(|changed| changed.of(kind));
+    for location in locations(conn, ids("location")).await? {
+        next.locations.insert(location.location_id, Arc::new(location));
+    }
+    for variant in variants(conn, ids("variant")).await? {
+        next.variants.insert(variant.variant_id, Arc::new(variant));
+    }
+    for profile in tax_profiles(conn, ids("tax_profile")).await? {
+        next.tax_profiles.insert(profile.tax_profile_id, Arc::new(profile));
+    }
+    for (variant_id, prices) in prices(conn, ids("price")).await? {
+        next.prices.insert(variant_id, prices.into());
+    }
+    for seller in sellers(conn, ids("cashier")).await? {
+        next.sellers.insert(seller.user_id, Arc::new(seller));
+    }
+    Ok(next)
+}
+
+/// Objects named by the changes feed after a version, by kind.
+struct Changed(HashMap<String, Vec<Uuid>>);
+
+impl Changed {
+    async fn since(conn: &mut PgConnection, version: i64) -> Result<Changed, sqlx::Error> {
+        let rows: Vec<(String, Uuid)> =
+            sqlx::query_as("select distinct kind, object_id from catalog_changes where catalog_version > $1")
+                .bind(version)
+                .fetch_all(conn)
+                .await?;
+        let mut by_kind: HashMap<String, Vec<Uuid>> = HashMap::new();
+        for (kind, id) in rows {
+            by_kind.entry(kind).or_default().push(id);
+        }
+        Ok(Changed(by_kind))
+    }
+
+    fn of(&self, kind: &str) -> Vec<Uuid> {
+        self.0.get(kind).cloned().unwrap_or_default()
+    }
+}
+
+#[derive(sqlx::FromRow)]
+struct LocationRow {
+    location_id: Uuid,
+    currency: String,
+    time_zone: String,
+    day_cutoff: NaiveTime,
+    opened_on: NaiveDate,
+    rounding_mode: String,
+    cash_step: i64,
+    cash_mode: String,
+    oversell: String,
+    is_active: bool,
+}
+
+async fn locations(conn: &mut PgConnection, ids: Option<Vec<Uuid>>) -> Result<Vec<Location>, sqlx::Error> {
+    let rows: Vec<LocationRow> = sqlx::query_as(
+        "select location_id, currency, time_zone, day_cutoff, opened_on, rounding_mode, cash_step, cash_mode, oversell,
+                is_active
+         from locations where $1::uuid[] is null or location_id = any($1)",
+    )
+    .bind(ids)
+    .fetch_all(conn)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            let zone = Tz::from_str(&row.time_zone)
+                .map_err(|_| sqlx::Error::Decode(format!("unknown time zone {}", row.time_zone).into()))?;
+            Ok(Location {
+                location_id: LocationId(row.location_id),
+                currency: row.currency,
+                zone,
+                day_cutoff: row.day_cutoff,
+                opened_on: row.opened_on,
+                rounding_mode: row.rounding_mode,
+                cash_step: row.cash_step,
+                cash_mode: row.cash_mode,
+                denies_oversell: row.oversell == "deny",
+                is_active: row.is_active,
+            })
+        })
+        .collect()
+}
+
+#[derive(sqlx::FromRow)]
+struct VariantRow {
+    variant_id: Uuid,
+    product_id: Uuid,
+    sku: String,
+    name: String,
+    unit: String,
+    is_measured: bool,
+    tracks_stock: bool,
+    tax_profile_id: Uuid,
+    unit_cost: Option<i64>,
+    is_active: bool,
+}
+
+async fn variants(conn: &mut PgConnection, ids: Option<Vec<Uuid>>) -> Result<Vec<Variant>, sqlx::Error> {
+    let rows: Vec<VariantRow> = sqlx::query_as(
+        "select variant_id, product_id, sku, name, unit, is_measured, tracks_stock, tax_profile_id, unit_cost, is_active
+         from variants where $1::uuid[] is null or variant_id = any($1)",
+    )
+    .bind(ids)
+    .fetch_all(conn)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| Variant {
+            variant_id: VariantId(row.variant_id),
+            product_id: row.product_id.into(),
+            sku: row.sku,
+            name: row.name,
+            unit: row.unit,
+            is_measured: row.is_measured,
+            tracks_stock: row.tracks_stock,
+            tax_profile_id: TaxProfileId(row.tax_profile_id),
+            unit_cost: row.unit_cost,
+            is_active: row.is_active,
+        })
+        .collect())
+}
+
+#[derive(sqlx::FromRow)]
+struct RateRow {
+    tax_profile_id: Uuid,
+    valid_from: DateTime<Utc>,
+    tax_id: Uuid,
+    name: String,
+    rate: Decimal,
+    inclusive: bool,
+    compound: bool,
+    scope: String,
+}
+
+async fn tax_profiles(conn: &mut PgConnection, ids: Option<Vec<Uuid>>) -> Result<Vec<TaxProfile>, sqlx::Error> {
+    let rows: Vec<RateRow> = sqlx::query_as(
+        "select tax_profile_id, valid_from, tax_id, name, rate, inclusive, compound, scope
+         from tax_rates where $1::uuid[] is null or tax_profile_id = any($1)
+         order by tax_profile_id, valid_from desc, ordinal",
+    )
+    .bind(ids)
+    .fetch_all(conn)
+    .await?;
+    let mut profiles: Vec<TaxProfile> = Vec::new();
+    for row in rows {
+        let id = TaxProfileId(row.tax_profile_id);
+        if profiles.last().is_none_or(|profile| profile.tax_profile_id != id) {
+            profiles.push(TaxProfile { tax_profile_id: id, rate_sets: Vec::new() });
+        }
+        let Some(profile) = profiles.last_mut() else { continue };
+        if profile.rate_sets.last().is_none_or(|set| set.valid_from != row.valid_from) {
+            profile.rate_sets.push(RateSet { valid_from: row.valid_from, taxes: Vec::new() });
+        }
+        let Some(set) = profile.rate_sets.last_mut() else { continue };
+        set.taxes.push(Tax {
+            tax_id: row.tax_id,
+            name: row.name,
+            rate: row.rate,
+            is_inclusive: row.inclusive,
+            is_compound: row.compound,
+            is_per_order: row.scope == "order",
+        });
+    }
+    Ok(profiles)
+}
+
+#[derive(sqlx::FromRow)]
+struct PriceRow {
+    price_id: Uuid,
+    variant_id: Uuid,
+    location_id: Option<Uuid>,
+    currency: String,
+    amount_minor: i64,
+    tax_inclusive: bool,
+    valid_from: DateTime<Utc>,
+    valid_to: Option<DateTime<Utc>>,
+}
+
+/// All price versions of each variant that has one of `ids`.
+async fn prices(
+    conn: &mut PgConnection,
+    ids: Option<Vec<Uuid>>,
+) -> Result<HashMap<VariantId, Vec<Price>>, sqlx::Error> {
+    let rows: Vec<PriceRow> = sqlx::query_as(
+        "select price_id, variant_id, location_id, currency, amount_minor, tax_inclusive, valid_from, valid_to
+         from prices
+         where $1::uuid[] is null or variant_id in (select variant_id from prices where price_id = any($1))
+         order by variant_id, valid_from desc, catalog_version desc, price_id desc",
+    )
+    .bind(ids)
+    .fetch_all(conn)
+    .await?;
+    let mut by_variant: HashMap<VariantId, Vec<Price>> = HashMap::new();
+    for row in rows {
+        by_variant.entry(VariantId(row.variant_id)).or_default().push(Price {
+            price_id: row.price_id,
+            location_id: row.location_id.map(LocationId),
+            currency: row.currency,
+            amount_minor: row.amount_minor,
+            tax_inclusive: row.tax_inclusive,
+            valid_from: row.valid_from,
+            valid_to: row.valid_to,
+        });
+    }
+    Ok(by_variant)
+}
+
+#[derive(sqlx::FromRow)]
+struct GrantRow {
+    user_id: Uuid,
+    is_active: bool,
+    role: Option<String>,
+    location_id: Option<Uuid>,
+}
+
+async fn sellers(conn: &mut PgConnection, ids: Option<Vec<Uuid>>) -> Result<Vec<Seller>, sqlx::Error> {
+    let rows: Vec<GrantRow> = sqlx::query_as(
+        "select u.user_id, u.is_active, g.role, g.location_id
+         from users u left join grants g using (user_id)
+         where $1::uuid[] is null or u.user_id = any($1) order by u.user_id",
+    )
+    .bind(ids)
+    .fetch_all(conn)
+    .await?;
+    let mut sellers: Vec<Seller> = Vec::new();
+    for row in rows {
+        let user_id = UserId(row.user_id);
+        if sellers.last().is_none_or(|seller| seller.user_id != user_id) {
+            let (sells_at, overrides_at) = Default::default();
+            sellers.push(Seller { user_id, is_active: row.is_active, sells_at, overrides_at });
+        }
+        let Some(seller) = sellers.last_mut() else { continue };
+        let Some(role) = row.role else { continue };
+        for (scope, roles) in [(&mut seller.sells_at, &SELLS[..]), (&mut seller.overrides_at, &OVERRIDES[..])] {
+            if roles.contains(&role.as_str()) {
+                widen(scope, row.location_id);
+            }
+        }
+    }
+    Ok(sellers)
+}
+
+/// A grant without a location holds everywhere.
+fn widen(scope: &mut Scope, location: Option<Uuid>) {
+    match location {
+        None => scope.everywhere = true,
+        Some(location) => scope.locations.push(LocationId(location)),
+    }
+}

@@ -1,0 +1,13 @@
+//! The one public door: selling, catalog, stock, loyalty and reports over REST, and the roles that
+//! follow a commit out of Postgres (relay, worker).
+//!
+//! `router.rs` names every route; `sales/` is the path of a sale; `lanes/` commits what waits;
+//! `db/` holds the SQL; `relay.rs` publishes the outbox.
+
+pub mod app;
+pub mod business_day;
+pub mod catalog_cache;
+pub mod db;
+pub mod error;
+pub mod pricing;
+pub mod router;
