@@ -1,1 +1,10 @@
+//! What surrounds the platform: the supervisor behind `./dev`, simulated tills, the demonstration
+//! business, replays of real histories, and the journeys that run against real servers. Links no
+//! crate of the platform but the contract; every process is started by path.
 
+pub mod client;
+pub mod device;
+pub mod endpoints;
+pub mod journal;
+pub mod terminal;
+pub mod wire;
