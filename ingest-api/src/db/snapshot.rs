@@ -11,6 +11,7 @@ use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use chrono_tz::Tz;
 use rust_decimal::Decimal;
 use schemas::ids::{LocationId, TaxProfileId, UserId, VariantId};
+use schemas::money::UnknownRoundingMode;
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
@@ -111,13 +112,19 @@ async fn locations(conn: &mut PgConnection, ids: Option<Vec<Uuid>>) -> Result<Ve
                 .map_err(|_| sqlx::Error::Decode(format!("unknown time zone {}", row.time_zone).into()))?;
             Ok(Location {
                 location_id: LocationId(row.location_id),
-                currency: row.currency,
+                currency: row.currency.into(),
                 zone,
                 day_cutoff: row.day_cutoff,
                 opened_on: row.opened_on,
-                rounding_mode: row.rounding_mode,
+                rounding_mode: row
+                    .rounding_mode
+                    .parse()
+                    .map_err(|error: UnknownRoundingMode| sqlx::Error::Decode(Box::new(error)))?,
                 cash_step: row.cash_step,
-                cash_mode: row.cash_mode,
+                cash_mode: row
+                    .cash_mode
+                    .parse()
+                    .map_err(|error: UnknownRoundingMode| sqlx::Error::Decode(Box::new(error)))?,
                 denies_oversell: row.oversell == "deny",
                 is_active: row.is_active,
             })
@@ -198,8 +205,9 @@ async fn tax_profiles(conn: &mut PgConnection, ids: Option<Vec<Uuid>>) -> Result
         let Some(set) = profile.rate_sets.last_mut() else { continue };
         set.taxes.push(Tax {
             tax_id: row.tax_id,
-            name: row.name,
-            rate: row.rate,
+            name: row.name.into(),
+            rate: row.rate.normalize(),
+            rate_text: row.rate.normalize().to_string().into(),
             is_inclusive: row.inclusive,
             is_compound: row.compound,
             is_per_order: row.scope == "order",

@@ -7,6 +7,7 @@ use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use chrono_tz::Tz;
 use rust_decimal::Decimal;
 use schemas::ids::{LocationId, ProductId, TaxProfileId, UserId, VariantId};
+use schemas::money::RoundingMode;
 use uuid::Uuid;
 
 /// Everything a sale is priced and checked with, as of `version`.
@@ -26,13 +27,13 @@ pub struct Snapshot {
 #[derive(Debug, Clone)]
 pub struct Location {
     pub location_id: LocationId,
-    pub currency: String,
+    pub currency: Arc<str>,
     pub zone: Tz,
     pub day_cutoff: NaiveTime,
     pub opened_on: NaiveDate,
-    pub rounding_mode: String,
+    pub rounding_mode: RoundingMode,
     pub cash_step: i64,
-    pub cash_mode: String,
+    pub cash_mode: RoundingMode,
     /// What happens when a sale wants more than is there.
     pub denies_oversell: bool,
     pub is_active: bool,
@@ -81,8 +82,10 @@ pub struct RateSet {
 #[derive(Debug, Clone)]
 pub struct Tax {
     pub tax_id: Uuid,
-    pub name: String,
+    pub name: Arc<str>,
     pub rate: Decimal,
+    /// The rate as it is stored and published.
+    pub rate_text: Arc<str>,
     pub is_inclusive: bool,
     pub is_compound: bool,
     /// Rounded once per document and allocated to the lines, instead of once per line.
