@@ -18,8 +18,10 @@
 //! | stream | the ordered outbox rows of one location, or of the company |
 //! | slice, mart, view | (location, business_date, slot); KPI table of slices; Redis serving view |
 
+pub mod codec;
 pub mod events;
 pub mod ids;
 pub mod money;
+pub mod registry;
 pub mod time;
 pub mod topics;
