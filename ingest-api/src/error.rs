@@ -1,13 +1,56 @@
 //! What the API answers when it does not do what was asked: problem+json with a stable `code`.
+//!
+//! [`CODES`] is the whole catalogue. Handlers build an [`ApiError`]; the text of a source error is
+//! logged here, once, and never sent. A 500 is a bug in this crate, whatever the input was.
 
-use axum::http::{HeaderValue, StatusCode, header};
+use std::borrow::Cow;
+
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use serde_json::{Map, Value};
 
-/// One wrong place of a request body.
+/// Every code a problem may carry, with what it means to a client.
+pub const CODES: &[(&str, &str)] = &[
+    ("malformed", "the body is not one well-formed JSON value, or a header or cursor cannot be read"),
+    ("idempotency_key_required", "this route needs an Idempotency-Key header"),
+    ("idempotency_key_invalid", "the Idempotency-Key is not 1 to 255 visible characters, or was sent twice"),
+    ("unauthenticated", "no valid access token, or wrong credentials"),
+    ("forbidden", "the caller does not hold this permission, or not at that location"),
+    ("not_found", "absent, or out of the caller's scope"),
+    ("method_not_allowed", "the route exists, with other methods"),
+    ("not_acceptable", "the API answers JSON only"),
+    ("request_timeout", "the request did not arrive in time"),
+    ("id_conflict", "this identifier or unique code is already taken by something else"),
+    ("already_exists", "an object with this name or number exists already"),
+    ("in_progress", "a twin of this request is running; send it again shortly"),
+    ("insufficient_stock", "the location refuses to sell what it does not have"),
+    ("sequence_reuse", "this terminal already used the number for another document"),
+    ("receipt_conflict", "this receipt number is already taken in its series"),
+    ("illegal_transition", "the present state does not allow it"),
+    ("cursor_expired", "the cursor belongs to an earlier epoch; start again"),
+    ("stale_version", "the resource changed since; the answer names the fields"),
+    ("payload_too_large", "the body is longer than this route accepts"),
+    ("uri_too_long", "the address is longer than 8 KiB"),
+    ("unsupported_media_type", "send application/json in UTF-8, not compressed"),
+    ("invalid_value", "a value is wrong whatever the state; `errors` points to it"),
+    ("unknown_field", "a field this route does not have; `errors` points to it"),
+    ("total_mismatch", "the till's total differs from the quote, which is attached"),
+    ("idempotency_key_reuse", "the key was used with another body"),
+    ("card_data_refused", "card numbers are never accepted"),
+    ("precondition_required", "an edit needs If-Match with the version that was read"),
+    ("headers_too_large", "the headers are longer than 16 KiB"),
+    ("rate_limited", "too many requests"),
+    ("internal", "a bug in the platform; nothing was stored"),
+    ("unavailable", "something the request needs is not reachable; send it again"),
+    ("overloaded", "too much is waiting; send it again"),
+    ("storage_full", "the store has no room"),
+];
+
+/// One wrong place of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FieldProblem {
-    /// JSON pointer into the request body, for instance `/lines/0/qty`.
+    /// JSON pointer into the request body, for instance `/lines/0/qty`; for a query `/limit`.
     pub pointer: String,
     pub code: &'static str,
     pub message: String,
@@ -17,39 +60,43 @@ impl FieldProblem {
     pub fn new(pointer: impl Into<String>, code: &'static str, message: impl Into<String>) -> Self {
         FieldProblem { pointer: pointer.into(), code, message: message.into() }
     }
+    /// `invalid_value` at this place.
+    pub fn value(pointer: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::new(pointer, "invalid_value", message)
+    }
 }
 
 /// A refusal or failure as the client sees it. `source` is logged, never sent.
 #[derive(Debug)]
 pub struct ApiError {
     pub status: StatusCode,
+    /// One of [`CODES`].
     pub code: &'static str,
-    pub detail: String,
+    pub detail: Cow<'static, str>,
+    /// Whether the very same request may succeed when it is sent again.
     pub retryable: bool,
     pub errors: Vec<FieldProblem>,
-    /// More members of the problem body, for instance the quote of a `total_mismatch`.
-    pub extra: Option<serde_json::Map<String, serde_json::Value>>,
+    /// More members of the body, for instance the quote of a `total_mismatch`.
+    pub extra: Option<Box<Map<String, Value>>>,
     pub source: Option<anyhow::Error>,
 }
 
 impl ApiError {
-    pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        ApiError {
-            status,
-            code,
-            detail: detail.into(),
-            retryable: false,
-            errors: Vec::new(),
-            extra: None,
-            source: None,
-        }
+    pub fn new(status: StatusCode, code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
+        debug_assert!(CODES.iter().any(|(known, _)| *known == code), "{code} is not in the catalogue");
+        let retryable = matches!(code, "request_timeout" | "in_progress" | "rate_limited" | "unavailable" | "overloaded");
+        ApiError { status, code, detail: detail.into(), retryable, errors: Vec::new(), extra: None, source: None }
     }
     /// 400: the request cannot be read.
-    pub fn bad_request(code: &'static str, detail: impl Into<String>) -> Self {
+    pub fn bad_request(code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, code, detail)
     }
+    /// 401: who is asking is not known. Says nothing about why.
+    pub fn unauthenticated() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", "no valid credentials")
+    }
     /// 403: the caller may not do this there.
-    pub fn forbidden(code: &'static str, detail: impl Into<String>) -> Self {
+    pub fn forbidden(code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::FORBIDDEN, code, detail)
     }
     /// 404: absent or out of the caller's scope.
@@ -57,33 +104,137 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, "not_found", format!("no such {what}"))
     }
     /// 409: the present state refuses it.
-    pub fn conflict(code: &'static str, detail: impl Into<String>) -> Self {
+    pub fn conflict(code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::CONFLICT, code, detail)
     }
     /// 422: wrong whatever the state.
-    pub fn unprocessable(code: &'static str, detail: impl Into<String>) -> Self {
+    pub fn unprocessable(code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, detail)
     }
-    /// 422 naming each wrong place of the body.
+    /// 422 naming each wrong place of the request; the code is that of the first.
     pub fn invalid(errors: Vec<FieldProblem>) -> Self {
-        let code = errors.first().map_or("invalid", |first| first.code);
+        let code = errors.first().map_or("invalid_value", |first| first.code);
         let detail = errors.first().map_or_else(String::new, |first| format!("{}: {}", first.pointer, first.message));
         ApiError { errors, ..Self::unprocessable(code, detail) }
     }
-    /// 503: a dependency or load; the same request may be sent again.
-    pub fn unavailable(code: &'static str, detail: impl Into<String>) -> Self {
-        ApiError { retryable: true, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail) }
+    /// 422 `invalid_value` at one place.
+    pub fn invalid_value(pointer: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::invalid(vec![FieldProblem::value(pointer, message)])
     }
+    /// 503: a dependency (`unavailable`) or load (`overloaded`); the same request may be sent again.
+    pub fn unavailable(code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail)
+    }
+    /// 500: what cannot happen, happened.
+    pub fn internal(source: impl Into<anyhow::Error>) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the platform made a mistake; nothing was stored")
+            .with_source(source)
+    }
+    /// The cause, for the log.
     pub fn with_source(mut self, source: impl Into<anyhow::Error>) -> Self {
         self.source = Some(source.into());
         self
     }
+    /// One more member of the body.
+    pub fn with_extra(mut self, name: &str, value: Value) -> Self {
+        self.extra.get_or_insert_default().insert(name.to_owned(), value);
+        self
+    }
+
+    /// The problem that stands for a bare status, as the framework or the server answers it.
+    pub fn from_status(status: StatusCode) -> Self {
+        let (code, detail) = match status.as_u16() {
+            400 => ("malformed", "the request cannot be read"),
+            401 => ("unauthenticated", "no valid credentials"),
+            403 => ("forbidden", "not allowed"),
+            404 => ("not_found", "no such route"),
+            405 => ("method_not_allowed", "this route does not have that method"),
+            406 => ("not_acceptable", "the API answers application/json"),
+            408 => ("request_timeout", "the request did not arrive in time"),
+            413 => ("payload_too_large", "the body is longer than this route accepts"),
+            414 => ("uri_too_long", "the address is longer than 8 KiB"),
+            415 => ("unsupported_media_type", "send application/json in UTF-8, not compressed"),
+            422 => ("invalid_value", "the request holds a wrong value"),
+            429 => ("rate_limited", "too many requests"),
+            431 => ("headers_too_large", "the headers are longer than 16 KiB"),
+            503 => ("unavailable", "something the request needs is not reachable"),
+            code if code < 500 => ("malformed", "the request cannot be answered"),
+            _ => ("internal", "the platform made a mistake; nothing was stored"),
+        };
+        Self::new(status, code, detail)
+    }
 }
 
 impl From<sqlx::Error> for ApiError {
+    /// The one place where database failures become answers: named constraints are conflicts, values
+    /// the database cannot hold are the caller's, an unreachable or busy database is an honest 503.
     fn from(error: sqlx::Error) -> Self {
-        ApiError::unavailable("database_unavailable", "the database did not complete the request").with_source(error)
+        let problem = match &error {
+            sqlx::Error::Database(database) => {
+                from_sqlstate(database.code().as_deref().unwrap_or(""), database.constraint())
+            }
+            sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::Protocol(_)
+            | sqlx::Error::WorkerCrashed => Self::unavailable("unavailable", "the database is not reachable"),
+            _ => Self::from_status(StatusCode::INTERNAL_SERVER_ERROR),
+        };
+        problem.with_source(error)
     }
+}
+
+fn from_sqlstate(state: &str, constraint: Option<&str>) -> ApiError {
+    match (state, constraint) {
+        ("23505", Some(name)) => from_unique(name),
+        ("23505", None) => ApiError::conflict("id_conflict", "already taken"),
+        ("23503", _) => ApiError::unprocessable("invalid_value", "refers to something that does not exist"),
+        ("23514" | "23502", _) => ApiError::unprocessable("invalid_value", "a value is out of range"),
+        ("55P03", _) => ApiError::unavailable("overloaded", "another act holds what this one needs"),
+        ("53100", _) => ApiError::unavailable("storage_full", "the store has no room"),
+        (state, _) if state.starts_with("22") => {
+            ApiError::unprocessable("invalid_value", "a value cannot be stored")
+        }
+        (state, _) if ["40", "53", "57", "58", "08"].iter().any(|class| state.starts_with(class)) => {
+            ApiError::unavailable("unavailable", "the database did not complete the request")
+        }
+        // Read-only: a server that is being failed over.
+        ("25006", _) => ApiError::unavailable("unavailable", "the database takes no writes at present"),
+        _ => ApiError::from_status(StatusCode::INTERNAL_SERVER_ERROR),
+    }
+}
+
+fn from_unique(constraint: &str) -> ApiError {
+    let place = match constraint {
+        "idempotency_keys_pkey" => {
+            return ApiError::conflict("in_progress", "a twin of this request is running");
+        }
+        "locations_external_id_key" | "tax_profiles_external_id_key" | "products_external_id_key"
+        | "variants_external_id_key" | "customers_external_id_key" => "/external_id",
+        "variants_sku_key" => "/sku",
+        "users_login_key" => "/login",
+        "users_code_key" => "/code",
+        "terminals_register_key" => "/register_id",
+        "customers_member_number_key" => "/member_number",
+        _ => return ApiError::conflict("id_conflict", "this identifier belongs to something else"),
+    };
+    let mut problem = ApiError::conflict("already_exists", "this name or number is taken");
+    problem.errors.push(FieldProblem::new(place, "already_exists", "already taken"));
+    problem
+}
+
+impl ApiError {
+    /// SQLSTATE of the database error behind this problem: decides whether a unit of work runs again.
+    pub fn sqlstate(&self) -> Option<String> {
+        let error = self.source.as_ref()?.downcast_ref::<sqlx::Error>()?;
+        Some(error.as_database_error()?.code()?.into_owned())
+    }
+}
+
+tokio::task_local! {
+    /// Id of the request being answered; set by `context::stamp`, read when a problem is written.
+    pub static REQUEST_ID: String;
 }
 
 #[derive(Serialize)]
@@ -95,29 +246,75 @@ struct Body<'a> {
     detail: &'a str,
     code: &'a str,
     retryable: bool,
+    request_id: &'a str,
     errors: &'a [FieldProblem],
     #[serde(flatten)]
-    extra: Option<&'a serde_json::Map<String, serde_json::Value>>,
+    extra: Option<&'a Map<String, Value>>,
 }
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
+        let request_id = REQUEST_ID.try_with(Clone::clone).unwrap_or_default();
+        log(&self, &request_id);
         let body = Body {
-            type_: format!("https://vorca.dev/problems/{}", self.code),
+            type_: format!("urn:vorca:problem:{}", self.code),
             title: self.status.canonical_reason().unwrap_or("error"),
             status: self.status.as_u16(),
             detail: &self.detail,
             code: self.code,
             retryable: self.retryable,
+            request_id: &request_id,
             errors: &self.errors,
-            extra: self.extra.as_ref(),
+            extra: self.extra.as_deref(),
         };
         let bytes = serde_json::to_vec(&body).unwrap_or_default();
         let mut response = (self.status, bytes).into_response();
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        let mut set = |name: HeaderName, value| response.headers_mut().insert(name, HeaderValue::from_static(value));
+        set(header::CONTENT_TYPE, "application/problem+json");
         if self.retryable {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            set(header::RETRY_AFTER, "1");
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            set(header::WWW_AUTHENTICATE, "Bearer");
         }
         response
+    }
+}
+
+fn log(problem: &ApiError, request_id: &str) {
+    let source = problem.source.as_ref().map(|source| format!("{source:#}")).unwrap_or_default();
+    if problem.status == StatusCode::INTERNAL_SERVER_ERROR {
+        tracing::error!(request_id, code = problem.code, error = source, "request ended in a bug");
+    } else if problem.status.is_server_error() {
+        tracing::warn!(request_id, code = problem.code, detail = %problem.detail, error = source, "request not served");
+    } else {
+        tracing::debug!(request_id, code = problem.code, error = source, "request refused");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_status_the_server_may_answer_has_a_code_of_the_catalogue() {
+        for status in (400..600).filter_map(|code| StatusCode::from_u16(code).ok()) {
+            let problem = ApiError::from_status(status);
+            assert!(CODES.iter().any(|(code, _)| *code == problem.code), "{status}");
+        }
+    }
+
+    #[test]
+    fn codes_are_listed_once() {
+        let mut codes: Vec<_> = CODES.iter().map(|(code, _)| code).collect();
+        codes.sort_unstable();
+        codes.dedup();
+        assert_eq!(codes.len(), CODES.len());
+    }
+
+    #[test]
+    fn the_text_of_a_source_is_never_sent() {
+        let problem = ApiError::internal(anyhow::anyhow!("secret detail"));
+        assert!(!problem.detail.contains("secret"));
     }
 }
