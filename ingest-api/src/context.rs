@@ -43,7 +43,11 @@ impl Context {
 impl<S: Send + Sync> FromRequestParts<S> for Context {
     type Rejection = ApiError;
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        parts.extensions.get::<Context>().cloned().ok_or_else(|| ApiError::internal(anyhow::anyhow!("no context layer")))
+        parts
+            .extensions
+            .get::<Context>()
+            .cloned()
+            .ok_or_else(|| ApiError::internal(anyhow::anyhow!("no context layer")))
     }
 }
 

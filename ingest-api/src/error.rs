@@ -84,7 +84,8 @@ pub struct ApiError {
 impl ApiError {
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
         debug_assert!(CODES.iter().any(|(known, _)| *known == code), "{code} is not in the catalogue");
-        let retryable = matches!(code, "request_timeout" | "in_progress" | "rate_limited" | "unavailable" | "overloaded");
+        let retryable =
+            matches!(code, "request_timeout" | "in_progress" | "rate_limited" | "unavailable" | "overloaded");
         ApiError { status, code, detail: detail.into(), retryable, errors: Vec::new(), extra: None, source: None }
     }
     /// 400: the request cannot be read.
@@ -193,9 +194,7 @@ fn from_sqlstate(state: &str, constraint: Option<&str>) -> ApiError {
         ("23514" | "23502", _) => ApiError::unprocessable("invalid_value", "a value is out of range"),
         ("55P03", _) => ApiError::unavailable("overloaded", "another act holds what this one needs"),
         ("53100", _) => ApiError::unavailable("storage_full", "the store has no room"),
-        (state, _) if state.starts_with("22") => {
-            ApiError::unprocessable("invalid_value", "a value cannot be stored")
-        }
+        (state, _) if state.starts_with("22") => ApiError::unprocessable("invalid_value", "a value cannot be stored"),
         (state, _) if ["40", "53", "57", "58", "08"].iter().any(|class| state.starts_with(class)) => {
             ApiError::unavailable("unavailable", "the database did not complete the request")
         }
@@ -210,8 +209,11 @@ fn from_unique(constraint: &str) -> ApiError {
         "idempotency_keys_pkey" => {
             return ApiError::conflict("in_progress", "a twin of this request is running");
         }
-        "locations_external_id_key" | "tax_profiles_external_id_key" | "products_external_id_key"
-        | "variants_external_id_key" | "customers_external_id_key" => "/external_id",
+        "locations_external_id_key"
+        | "tax_profiles_external_id_key"
+        | "products_external_id_key"
+        | "variants_external_id_key"
+        | "customers_external_id_key" => "/external_id",
         "variants_sku_key" => "/sku",
         "users_login_key" => "/login",
         "users_code_key" => "/code",

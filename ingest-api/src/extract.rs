@@ -89,7 +89,8 @@ fn is_length_limit(error: &axum::Error) -> bool {
 /// `application/json`, in UTF-8 when a charset is named, not compressed.
 fn check_content_type(headers: &HeaderMap) -> Result<(), ApiError> {
     let unsupported = || ApiError::from_status(StatusCode::UNSUPPORTED_MEDIA_TYPE);
-    if headers.get(header::CONTENT_ENCODING).is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+    if headers.get(header::CONTENT_ENCODING).is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
+    {
         return Err(unsupported());
     }
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).ok_or_else(unsupported)?;

@@ -184,7 +184,12 @@ mod tests {
             deep.as_bytes(),
             deep_inside.as_bytes(),
         ] {
-            assert_eq!(outcome(text), (400, "malformed", String::new()), "{:?}", String::from_utf8_lossy(&text[..text.len().min(80)]));
+            assert_eq!(
+                outcome(text),
+                (400, "malformed", String::new()),
+                "{:?}",
+                String::from_utf8_lossy(&text[..text.len().min(80)])
+            );
         }
     }
 

@@ -4,10 +4,16 @@
 //! `router.rs` names every route; `sales/` is the path of a sale; `lanes/` commits what waits;
 //! `db/` holds the SQL; `relay.rs` publishes the outbox.
 
+pub mod access;
 pub mod app;
 pub mod business_day;
 pub mod catalog_cache;
+pub mod checks;
+pub mod context;
 pub mod db;
 pub mod error;
+pub mod extract;
+pub mod json;
+pub mod page;
 pub mod pricing;
 pub mod router;

@@ -1,0 +1,65 @@
+//! The layer around every route that is not public: token, principal, permission.
+
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+use crate::access::{Access, Permission, Principal};
+use crate::app::AppState;
+use crate::audit;
+use crate::context::Context;
+use crate::error::ApiError;
+
+/// The layer of one route: token, principal, permission. A refusal is audited before it is answered.
+pub async fn guard(
+    State((app, permission)): State<(AppState, Permission)>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    if permission == Permission::Public {
+        return next.run(request).await;
+    }
+    let principal = match identify(&app, &request).await {
+        Ok(principal) => principal,
+        Err(problem) => return problem.into_response(),
+    };
+    let access = Access { principal, permission };
+    let may = access.principal.may_anywhere(permission);
+    let trail = audit::Trail::of(&request, &access.principal);
+    if may {
+        request.extensions_mut().insert(access);
+    }
+    let response = if may {
+        next.run(request).await
+    } else {
+        ApiError::forbidden("forbidden", "you do not hold the permission for this").into_response()
+    };
+    if response.status() == StatusCode::FORBIDDEN
+        && let Err(problem) = audit::record_refusal(&app, trail, permission).await
+    {
+        return problem.into_response();
+    }
+    response
+}
+
+async fn identify(app: &AppState, request: &Request) -> Result<Principal, ApiError> {
+    let mut values = request.headers().get_all(header::AUTHORIZATION).iter();
+    let value = values.next().and_then(|value| value.to_str().ok()).ok_or_else(ApiError::unauthenticated)?;
+    let (scheme, token) = value.split_once(' ').ok_or_else(ApiError::unauthenticated)?;
+    if values.next().is_some() || !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(ApiError::unauthenticated());
+    }
+    let claims = app.auth.verify(token.trim())?;
+    app.auth.principal(&app.reads, &claims).await
+}
+
+impl audit::Trail {
+    fn of(request: &Request, principal: &Principal) -> audit::Trail {
+        audit::Trail {
+            principal: principal.clone(),
+            context: request.extensions().get::<Context>().cloned().unwrap_or_else(|| Context::of_task("unknown")),
+            target: format!("{} {}", request.method(), request.uri().path()),
+        }
+    }
+}
