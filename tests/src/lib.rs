@@ -3,8 +3,11 @@
 //! crate of the platform but the contract; every process is started by path.
 
 pub mod client;
+pub mod demo;
 pub mod device;
 pub mod endpoints;
 pub mod journal;
+pub mod metrics;
 pub mod terminal;
+pub mod till_pricing;
 pub mod wire;
