@@ -68,7 +68,8 @@ mod tests {
 
     #[test]
     fn samples_with_and_without_labels_are_read() {
-        let samples = parse("# HELP x y\nx 3\nlag{group=\"a b\",partition=\"1\"} 4.5\nlag{group=\"c\"} 2 17000\n\nbroken{\n");
+        let samples =
+            parse("# HELP x y\nx 3\nlag{group=\"a b\",partition=\"1\"} 4.5\nlag{group=\"c\"} 2 17000\n\nbroken{\n");
         assert_eq!(sum(&samples, "x"), Some(3.0));
         assert_eq!(sum(&samples, "lag"), Some(6.5));
         assert_eq!(max(&samples, "lag"), Some(4.5));

@@ -233,8 +233,7 @@ fn retail(minor: i64, market: Market) -> i64 {
 /// Twelve digits and their check digit.
 fn ean13(twelve: u64) -> String {
     let digits = format!("{twelve:012}");
-    let sum: u32 =
-        digits.bytes().enumerate().map(|(i, d)| u32::from(d - b'0') * if i % 2 == 0 { 1 } else { 3 }).sum();
+    let sum: u32 = digits.bytes().enumerate().map(|(i, d)| u32::from(d - b'0') * if i % 2 == 0 { 1 } else { 3 }).sum();
     format!("{digits}{}", (10 - sum % 10) % 10)
 }
 

@@ -57,9 +57,7 @@ async fn known<T: std::hash::Hash + Eq + serde::de::DeserializeOwned>(
 async fn send_all<B: serde::Serialize + Sync>(owner: &Client, path: &str, bodies: Vec<B>) -> anyhow::Result<()> {
     stream::iter(bodies)
         .map(Ok)
-        .try_for_each_concurrent(AT_ONCE, |body| async move {
-            owner.post::<Value>(path, &body).await.map(|_| ())
-        })
+        .try_for_each_concurrent(AT_ONCE, |body| async move { owner.post::<Value>(path, &body).await.map(|_| ()) })
         .await
         .with_context(|| format!("POST {path}"))
 }
@@ -124,8 +122,7 @@ async fn catalog(owner: &Client, business: &Business) -> anyhow::Result<Vec<Uuid
         tax_inclusive: variant.market.is_tax_inclusive(),
         valid_from: VALID_FROM.to_owned(),
     });
-    let body =
-        CatalogUpsert { products: products.collect(), variants: variants.collect(), prices: prices.collect() };
+    let body = CatalogUpsert { products: products.collect(), variants: variants.collect(), prices: prices.collect() };
     let answer: CatalogUpserted = owner.post("/catalog/upsert", &body).await?;
     let ids: HashMap<String, Uuid> =
         answer.variants.into_iter().map(|variant| (variant.external_id, variant.variant_id)).collect();

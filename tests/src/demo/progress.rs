@@ -104,7 +104,8 @@ async fn show(watch: Watch, tally: Arc<Tally>, total: u64, mut stopped: tokio::s
         let seconds = last_at.elapsed().as_secs_f64().max(0.001);
         let speed = (answered - last) as f64 / seconds;
         (last, last_at) = (answered, Instant::now());
-        let message = line(&tally, if is_last { answered as f64 / begin.elapsed().as_secs_f64() } else { speed }, behind);
+        let message =
+            line(&tally, if is_last { answered as f64 / begin.elapsed().as_secs_f64() } else { speed }, behind);
         match &bar {
             Some(bar) => {
                 bar.set_position(answered);
