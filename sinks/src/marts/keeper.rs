@@ -1,0 +1,155 @@
+//! Keeps the marts up to date: coalesces touched slices, paces recomputation, compares everything at start.
+//!
+//! The sink commits offsets without waiting for a mart: what a crash leaves stale is found by the comparison
+//! at the next start, or when partitions are assigned.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use metrics::{counter, gauge, histogram};
+use runtime::lifecycle::Shutdown;
+use tokio::sync::Notify;
+
+use super::{Definition, PRODUCTS, SALES, Scope, Slice, recompute, stale};
+use crate::names;
+use crate::store::{Store, StoreError};
+
+/// How long a mart rests between two rounds, and at least what the round took, so that it never takes more
+/// than half of the time.
+const SALES_PACE: Duration = Duration::from_millis(500);
+const PRODUCTS_PACE: Duration = Duration::from_secs(45);
+/// Raw and marts are compared as a whole this often, beside the start.
+const COMPARE_EVERY: Duration = Duration::from_secs(600);
+const RETRY_MAX: Duration = Duration::from_secs(10);
+/// Above this many waiting slices the sink waits for the marts.
+pub const PENDING_MAX: usize = 50_000;
+
+/// Slices of documents that an insert touched.
+pub type Touched = BTreeSet<Slice>;
+
+#[derive(Default)]
+struct Pending {
+    slices: BTreeSet<Slice>,
+    compare: bool,
+}
+
+/// One mart and what waits for it.
+struct Mart {
+    kpi: &'static Definition,
+    pace: Duration,
+    pending: Mutex<Pending>,
+    wake: Notify,
+}
+
+/// All marts. [`Keeper::run`] does the work; [`Keeper::touch`] says where.
+pub struct Keeper {
+    store: Store,
+    marts: [Mart; 2],
+}
+
+impl Keeper {
+    pub fn new(store: Store) -> Self {
+        let mart = |kpi, pace| Mart { kpi, pace, pending: Mutex::default(), wake: Notify::new() };
+        Keeper { store, marts: [mart(&*SALES, SALES_PACE), mart(&*PRODUCTS, PRODUCTS_PACE)] }
+    }
+
+    /// Asks for these slices to be computed again, soon.
+    pub fn touch(&self, touched: &Touched) {
+        for mart in &self.marts {
+            mart.pending().slices.extend(touched.iter().map(|slice| mart.kpi.slice(*slice)));
+            mart.wake.notify_one();
+        }
+    }
+
+    /// Asks for raw and marts to be compared: at start, and when partitions come from another process.
+    pub fn compare(&self) {
+        for mart in &self.marts {
+            mart.pending().compare = true;
+            mart.wake.notify_one();
+        }
+    }
+
+    /// Slices that wait, of the mart that has most.
+    pub fn waiting(&self) -> usize {
+        self.marts.iter().map(|mart| mart.pending().slices.len()).max().unwrap_or(0)
+    }
+
+    /// Works until stopped, and then finishes what waits for the sales mart.
+    pub async fn run(&self, stop: Shutdown) {
+        self.compare();
+        let [sales, products] = &self.marts;
+        tokio::join!(self.keep(sales, &stop), self.keep(products, &stop));
+    }
+
+    async fn keep(&self, mart: &Mart, stop: &Shutdown) {
+        let mut failures = 0u32;
+        let mut compared = Instant::now();
+        while !stop.is_cancelled() {
+            if compared.elapsed() >= COMPARE_EVERY {
+                mart.pending().compare = true;
+            }
+            let work = std::mem::take(&mut *mart.pending());
+            if work.slices.is_empty() && !work.compare {
+                tokio::select! {
+                    () = mart.wake.notified() => {}
+                    () = tokio::time::sleep(COMPARE_EVERY) => {}
+                    () = stop.cancelled() => {}
+                }
+                continue;
+            }
+            let began = Instant::now();
+            let rest = match self.round(mart, &work).await {
+                Ok(()) => {
+                    failures = 0;
+                    if work.compare {
+                        compared = began;
+                    }
+                    mart.pace.max(began.elapsed())
+                }
+                Err(error) => {
+                    failures += 1;
+                    counter!(names::MART_FAILURES, "mart" => mart.kpi.name).increment(1);
+                    tracing::warn!(mart = mart.kpi.name, %error, failures, "mart round failed, trying again");
+                    mart.put_back(work);
+                    RETRY_MAX.min(mart.pace.max(Duration::from_millis(250)) * failures.min(20))
+                }
+            };
+            gauge!(names::MART_WAITING, "mart" => mart.kpi.name).set(mart.pending().slices.len() as f64);
+            tokio::select! {
+                () = tokio::time::sleep(rest) => {}
+                () = stop.cancelled() => {}
+            }
+        }
+        let work = std::mem::take(&mut *mart.pending());
+        if mart.pace == SALES_PACE
+            && let Err(error) = self.round(mart, &work).await
+        {
+            tracing::warn!(mart = mart.kpi.name, %error, "left for the next start");
+        }
+    }
+
+    async fn round(&self, mart: &Mart, work: &Pending) -> Result<(), StoreError> {
+        let began = Instant::now();
+        let mut slices = work.slices.clone();
+        if work.compare {
+            slices.extend(stale(&self.store, mart.kpi, Scope::All).await?);
+        }
+        recompute(&self.store, mart.kpi, &slices).await?;
+        counter!(names::MART_SLICES, "mart" => mart.kpi.name).increment(slices.len() as u64);
+        histogram!(names::MART_ROUND_SECONDS, "mart" => mart.kpi.name).record(began.elapsed().as_secs_f64());
+        Ok(())
+    }
+}
+
+impl Mart {
+    fn pending(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn put_back(&self, work: Pending) {
+        let mut pending = self.pending();
+        pending.slices.extend(work.slices);
+        pending.compare |= work.compare;
+    }
+}
