@@ -20,6 +20,7 @@
 
 pub mod codec;
 pub mod events;
+pub mod headers;
 pub mod ids;
 pub mod money;
 pub mod registry;

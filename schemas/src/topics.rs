@@ -10,6 +10,29 @@ pub enum Retention {
     State,
 }
 
+/// How long the broker keeps events and dead letters.
+pub const EVENTS_KEPT_MS: i64 = 30 * 24 * 3_600_000;
+/// How long every version of a state record stays readable before it may be compacted away.
+pub const COMPACTION_LAG_MS: i64 = 24 * 3_600_000;
+/// Largest batch the broker takes, which is also the largest record.
+pub const MAX_MESSAGE_BYTES: i64 = 1 << 20;
+
+impl Retention {
+    /// The broker's settings for such a topic, as given when it is made.
+    pub fn settings(self) -> Vec<(&'static str, String)> {
+        let mut settings = match self {
+            Retention::Events => {
+                vec![("cleanup.policy", "delete".to_owned()), ("retention.ms", EVENTS_KEPT_MS.to_string())]
+            }
+            Retention::State => {
+                vec![("cleanup.policy", "compact".to_owned()), ("min.compaction.lag.ms", COMPACTION_LAG_MS.to_string())]
+            }
+        };
+        settings.push(("max.message.bytes", MAX_MESSAGE_BYTES.to_string()));
+        settings
+    }
+}
+
 /// One topic of the contract.
 #[derive(Debug, Clone, Copy)]
 pub struct Topic {
@@ -66,6 +89,12 @@ pub mod groups {
     pub const VIEW_SINK: Group = Group { name: "vorca.view", topics: &[STOCK, BALANCES] };
     pub const RESYNC_WORKER: Group = Group { name: "vorca.resync", topics: &[RESYNC] };
     pub const ALL: &[Group] = &[STOCK_PROCESSOR, LOYALTY_PROCESSOR, CLICKHOUSE_SINK, VIEW_SINK, RESYNC_WORKER];
+}
+
+/// Names of every dead-letter topic: one for each consumer group and each topic it reads. They are kept as
+/// [`Retention::Events`], with [`PARTITIONS`] partitions.
+pub fn dead_letters() -> Vec<String> {
+    groups::ALL.iter().flat_map(|group| group.topics.iter().map(|topic| dead_letter(topic.name, group.name))).collect()
 }
 
 /// `<topic>.<consumer group>.dlt`: original bytes and headers, and `dlt_*` headers with the cause.

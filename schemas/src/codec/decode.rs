@@ -113,6 +113,12 @@ impl Codec {
         codec
     }
 
+    /// Teaches the codec what a schema id was written with, so that it need not ask. An id that is known
+    /// already keeps what it was first told.
+    pub fn know<E: Record>(&self, id: i32, writer_schema: &str) -> Result<(), DecodeError> {
+        self.keep::<E>(id, Some(writer_schema)).map(drop)
+    }
+
     /// The record in a framed message. Any version of the schema that the registry holds can be read.
     pub async fn decode<E: Record>(&self, framed: &[u8]) -> Result<E, DecodeError> {
         let (id, datum) = unframe(framed)?;
@@ -128,9 +134,14 @@ impl Codec {
     async fn learn<E: Record>(&self, id: i32) -> Entry {
         let is_ours = self.ids.read().unwrap_or_else(PoisonError::into_inner).get(E::TOPIC.name) == Some(&id);
         let text = if is_ours { None } else { Some(self.registry.schema_by_id(id).await?) };
+        self.keep::<E>(id, text.as_deref())
+    }
+
+    /// The reader of a schema id, made from the writer's schema (none: the compiled one) unless it is known.
+    fn keep<E: Record>(&self, id: i32, writer_schema: Option<&str>) -> Entry {
         let mut readers = self.readers.write().unwrap_or_else(PoisonError::into_inner);
         // Under the lock, so that what two tasks asked for at once is leaked once.
-        readers.entry((id, E::TOPIC.record)).or_insert_with(|| reader_of::<E>(text.as_deref())).clone()
+        readers.entry((id, E::TOPIC.record)).or_insert_with(|| reader_of::<E>(writer_schema)).clone()
     }
 
     /// Id of the compiled schema, for a producer that frames its own records. Asked once, then kept.

@@ -1,0 +1,101 @@
+//! Record headers: CloudEvents 1.0 in binary mode, and the W3C trace the record belongs to.
+
+use chrono::SecondsFormat;
+use uuid::Uuid;
+
+use crate::time::Timestamp;
+use crate::topics::Topic;
+
+pub const CE_ID: &str = "ce_id";
+pub const CE_TYPE: &str = "ce_type";
+pub const CE_SOURCE: &str = "ce_source";
+pub const CE_TIME: &str = "ce_time";
+pub const CE_SUBJECT: &str = "ce_subject";
+pub const CE_SPECVERSION: &str = "ce_specversion";
+pub const CONTENT_TYPE: &str = "content-type";
+pub const TRACEPARENT: &str = "traceparent";
+
+/// What the value is: an Avro datum behind the five-byte Confluent frame.
+pub const AVRO: &str = "application/avro";
+
+/// `ce_source` of what the relay publishes out of the database.
+pub const SOURCE_INGEST_API: &str = "/vorca/ingest-api";
+/// `ce_source` of what the stream processors derive.
+pub const SOURCE_STREAM_PROCESSORS: &str = "/vorca/stream-processors";
+
+/// What a record says about itself beside its value.
+#[derive(Debug, Clone, Copy)]
+pub struct CloudEvent<'a> {
+    pub topic: &'a Topic,
+    /// Deterministic (see `Record::event_id`): the same for every send of the same fact.
+    pub event_id: Uuid,
+    /// One of the `SOURCE_` constants.
+    pub source: &'a str,
+    /// When the fact was recorded.
+    pub at: Timestamp,
+    /// The partition key.
+    pub subject: &'a str,
+    /// W3C `traceparent`, where the cause was traced.
+    pub trace_parent: Option<&'a str>,
+}
+
+impl CloudEvent<'_> {
+    /// Names and values in the order they are sent.
+    pub fn headers(&self) -> Vec<(&'static str, String)> {
+        let mut headers = vec![
+            (CE_SPECVERSION, "1.0".to_owned()),
+            (CE_ID, self.event_id.to_string()),
+            (CE_TYPE, self.topic.event_type.to_owned()),
+            (CE_SOURCE, self.source.to_owned()),
+            (CE_TIME, self.at.to_utc().to_rfc3339_opts(SecondsFormat::Micros, true)),
+            (CE_SUBJECT, self.subject.to_owned()),
+            (CONTENT_TYPE, AVRO.to_owned()),
+        ];
+        headers.extend(self.trace_parent.map(|trace| (TRACEPARENT, trace.to_owned())));
+        headers
+    }
+}
+
+/// Headers a rejected record carries on its dead-letter topic, beside its own.
+pub mod dead_letter {
+    pub const TOPIC: &str = "dlt_topic";
+    pub const PARTITION: &str = "dlt_partition";
+    pub const OFFSET: &str = "dlt_offset";
+    /// Stable code of the cause, for instance `malformed_record`.
+    pub const ERROR_CODE: &str = "dlt_error_code";
+    /// The cause in words.
+    pub const ERROR: &str = "dlt_error";
+    /// How often the record was tried.
+    pub const ATTEMPTS: &str = "dlt_attempts";
+    /// When it was set aside, RFC 3339.
+    pub const TIME: &str = "dlt_time";
+
+    pub const ALL: [&str; 7] = [TOPIC, PARTITION, OFFSET, ERROR_CODE, ERROR, ATTEMPTS, TIME];
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::topics;
+
+    #[test]
+    fn headers_are_cloud_events_and_trace() {
+        let event = CloudEvent {
+            topic: &topics::MOVEMENTS,
+            event_id: Uuid::from_u128(7),
+            source: SOURCE_INGEST_API,
+            at: Timestamp(1_763_812_800_000_001),
+            subject: "a",
+            trace_parent: None,
+        };
+        let headers = event.headers();
+        let value = |name| headers.iter().find(|(found, _)| *found == name).map(|(_, value)| value.as_str());
+        assert_eq!(value(CE_ID), Some("00000000-0000-0000-0000-000000000007"));
+        assert_eq!(value(CE_TYPE), Some("vorca.stock.moved.v1"));
+        assert_eq!(value(CE_TIME), Some("2025-11-22T12:00:00.000001Z"));
+        assert_eq!(value(CE_SUBJECT), Some("a"));
+        assert_eq!(value(TRACEPARENT), None);
+        let traced = CloudEvent { trace_parent: Some("00-a-b-01"), ..event }.headers();
+        assert_eq!(traced.last(), Some(&(TRACEPARENT, "00-a-b-01".to_owned())));
+    }
+}
