@@ -23,7 +23,7 @@ pub fn aot(layout: &Layout, home: &Path) -> Option<String> {
         // A cache that does not fit is ignored with a warning, never an error.
         return Some(format!("-XX:AOTCache={}", cache.display()));
     }
-    if super::is_throwaway() || fs::create_dir_all(layout.cache.join("aot")).is_err() {
+    if layout.throwaway || fs::create_dir_all(layout.cache.join("aot")).is_err() {
         return None;
     }
     Some(format!("-XX:AOTCacheOutput={}", recording(layout, home).display()))

@@ -96,7 +96,13 @@ pub fn prepare(layout: &Layout, identity: &Identity) -> Result<()> {
 pub fn command(layout: &Layout) -> Result<Command> {
     let mut command = Command::new(layout.java());
     command
-        .args(["-Xms128m", "-Xmx384m", "-XX:MaxDirectMemorySize=128m", "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError"])
+        .args([
+            "-Xms128m",
+            "-Xmx384m",
+            "-XX:MaxDirectMemorySize=128m",
+            "-XX:+UseSerialGC",
+            "-XX:+ExitOnOutOfMemoryError",
+        ])
         .args(["-Djava.awt.headless=true"])
         .arg(format!("-Dlog4j2.configurationFile=file:{}", layout.run.join("kafka/log4j2.xml").display()))
         .args(jvm::aot(layout, &layout.kafka_home))

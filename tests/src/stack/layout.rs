@@ -2,8 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::Write;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -12,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::ports;
+use crate::endpoints::write_private;
 
 /// Every port a run folder owns. Generated configuration is written from these; nothing assumes a well-known port.
 const PORTS: &[&str] = &[
@@ -55,6 +55,8 @@ pub struct Layout {
     pub kafka_home: PathBuf,
     pub registry_home: PathBuf,
     pub clickhouse_home: PathBuf,
+    /// Removed when its supervisor ends.
+    pub throwaway: bool,
 }
 
 /// What a run folder keeps for life, readable by its owner only.
@@ -106,7 +108,11 @@ fn binaries() -> Result<PathBuf> {
     }
     let exe = std::env::current_exe().context("own path")?;
     let folder = exe.parent().context("own folder")?;
-    Ok(if folder.ends_with("deps") { folder.parent().context("target folder")?.to_path_buf() } else { folder.to_path_buf() })
+    Ok(if folder.ends_with("deps") {
+        folder.parent().context("target folder")?.to_path_buf()
+    } else {
+        folder.to_path_buf()
+    })
 }
 
 impl Layout {
@@ -117,7 +123,7 @@ impl Layout {
             Some(run) => run.into(),
             None => Self::state_home().join(fingerprint(&checkout)),
         };
-        Self::at(checkout, run)
+        Self::at(checkout, run, false)
     }
 
     /// A fresh run folder beside the checkout's own, for a stack that is thrown away.
@@ -125,14 +131,19 @@ impl Layout {
         let checkout = checkout()?;
         let name = format!("{}-{purpose}-{}", fingerprint(&checkout), std::process::id());
         let run = Self::state_home().join(name);
-        Self::at(checkout, run)
+        Self::at(checkout, run, true)
+    }
+
+    /// The folder a supervisor was told to run.
+    pub fn of_run(run: PathBuf, throwaway: bool) -> Result<Layout> {
+        Self::at(checkout()?, run, throwaway)
     }
 
     fn state_home() -> PathBuf {
         folder("VORCA_STATE_DIR", "/var/lib/vorca", ".local/state/vorca")
     }
 
-    fn at(checkout: PathBuf, run: PathBuf) -> Result<Layout> {
+    fn at(checkout: PathBuf, run: PathBuf, throwaway: bool) -> Result<Layout> {
         let cache = folder("VORCA_CACHE_DIR", "/var/cache/vorca", ".cache/vorca");
         let server = |variable: &str, prefix: &str| -> Result<PathBuf> {
             match std::env::var_os(variable) {
@@ -149,6 +160,7 @@ impl Layout {
             checkout,
             run,
             cache,
+            throwaway,
         })
     }
 
@@ -182,7 +194,8 @@ impl Layout {
     /// What an earlier start wrote; an error says that nothing was ever started here.
     pub fn identity(&self) -> Result<Identity> {
         let path = self.run.join("identity.json");
-        let text = fs::read(&path).with_context(|| format!("nothing was started from this checkout yet ({})", path.display()))?;
+        let text = fs::read(&path)
+            .with_context(|| format!("nothing was started from this checkout yet ({})", path.display()))?;
         serde_json::from_slice(&text).with_context(|| format!("reading {}", path.display()))
     }
 
@@ -226,17 +239,11 @@ fn fingerprint(checkout: &Path) -> String {
 }
 
 fn newest(cache: &Path, prefix: &str) -> Result<PathBuf> {
-    let entries = fs::read_dir(cache).with_context(|| format!("no downloads in {}: run ./dev once", cache.display()))?;
+    let entries =
+        fs::read_dir(cache).with_context(|| format!("no downloads in {}: run ./dev once", cache.display()))?;
     let complete = entries.flatten().map(|entry| entry.path()).filter(|path| {
-        path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix)) && path.join(".complete").exists()
+        path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix))
+            && path.join(".complete").exists()
     });
     complete.max().with_context(|| format!("no {prefix}* in {}: run ./dev once", cache.display()))
-}
-
-/// Writes a file only its owner can read, whole or not at all.
-pub fn write_private(path: &Path, content: &[u8]) -> Result<()> {
-    let part = path.with_extension("part");
-    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part)?;
-    file.write_all(content)?;
-    fs::rename(&part, path).with_context(|| format!("writing {}", path.display()))
 }

@@ -12,8 +12,9 @@ use anyhow::{Context, Result, bail};
 use nix::sys::signal::Signal;
 use nix::unistd::{User, geteuid};
 
-use super::layout::{Identity, Layout, write_private};
+use super::layout::{Identity, Layout};
 use super::process;
+use crate::endpoints::write_private;
 
 /// fsync, full_page_writes and synchronous_commit stay at their default, on: what a test claims about loss must hold.
 const SETTINGS: &[&str] = &[
@@ -35,9 +36,11 @@ pub fn data(layout: &Layout) -> PathBuf {
 
 /// Debian keeps the server's programs outside the search path: the highest version wins.
 fn programs() -> Result<PathBuf> {
-    let versions = fs::read_dir("/usr/lib/postgresql").context("PostgreSQL is not installed: apt-get install postgresql-15")?;
+    let versions =
+        fs::read_dir("/usr/lib/postgresql").context("PostgreSQL is not installed: apt-get install postgresql-15")?;
     let number = |path: &PathBuf| path.file_name().and_then(|name| name.to_str()?.parse::<u32>().ok());
-    let newest = versions.flatten().map(|entry| entry.path()).filter(|path| path.join("bin/initdb").exists()).max_by_key(number);
+    let newest =
+        versions.flatten().map(|entry| entry.path()).filter(|path| path.join("bin/initdb").exists()).max_by_key(number);
     Ok(newest.context("PostgreSQL is not installed: apt-get install postgresql-15")?.join("bin"))
 }
 
@@ -53,7 +56,8 @@ fn run_as(command: &mut Command) -> Result<Option<User>> {
 
 fn give(path: &Path, owner: &Option<User>) -> Result<()> {
     if let Some(user) = owner {
-        chown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw())).with_context(|| format!("chown {}", path.display()))?;
+        chown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw()))
+            .with_context(|| format!("chown {}", path.display()))?;
     }
     Ok(())
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::layout::{Identity, Layout, write_private};
+use super::layout::{Identity, Layout};
+use crate::endpoints::write_private;
 
 pub fn prepare(layout: &Layout, identity: &Identity) -> Result<()> {
     let folder = layout.service("redis")?;

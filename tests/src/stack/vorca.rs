@@ -1,0 +1,164 @@
+//! The platform's own processes: which binary, which role, and the environment each one gets (and no more).
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use aws_lc_rs::signature::Ed25519KeyPair;
+use base64::Engine as _;
+
+use super::layout::{Identity, Layout};
+use super::{Service, clickhouse, http, kafka, postgres, redis, registry};
+use crate::endpoints::write_private;
+
+/// One-shot jobs that take an environment like a process does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Job {
+    /// `ingest-api migrate`
+    Migrate,
+    /// `sinks migrate`
+    MigrateClickHouse,
+    /// `ingest-api create-owner`
+    CreateOwner,
+    /// `ingest-api worker verify`
+    Verify,
+    /// `ingest-api redrive`
+    Redrive,
+}
+
+/// Binary and arguments of a long-running role.
+pub fn role(service: Service) -> Option<(&'static str, &'static str)> {
+    match service {
+        Service::Api => Some(("ingest-api", "serve")),
+        Service::Relay => Some(("ingest-api", "relay")),
+        Service::Worker => Some(("ingest-api", "worker")),
+        Service::Stock => Some(("stream-processors", "stock")),
+        Service::Loyalty => Some(("stream-processors", "loyalty")),
+        Service::ClickHouseSink => Some(("sinks", "clickhouse")),
+        Service::ViewSink => Some(("sinks", "view")),
+        _ => None,
+    }
+}
+
+/// Sections of configuration a process may read.
+#[derive(Clone, Copy)]
+enum Section {
+    Postgres,
+    Kafka,
+    Registry,
+    Redis,
+    /// With the login of users.xml.
+    ClickHouse(&'static str),
+    Http,
+    Auth,
+}
+
+use Section::{Auth, ClickHouse, Http, Kafka, Postgres, Redis, Registry};
+
+fn sections(service: Service) -> &'static [Section] {
+    match service {
+        Service::Api => &[Postgres, Http, Auth, Kafka, Registry, Redis, ClickHouse("vorca_api")],
+        Service::Relay => &[Postgres, Kafka, Registry],
+        Service::Worker => &[Postgres, Kafka, Registry, Redis, ClickHouse("vorca_api")],
+        Service::Stock | Service::Loyalty => &[Kafka, Registry],
+        Service::ClickHouseSink => &[Kafka, Registry, ClickHouse("vorca_sink")],
+        Service::ViewSink => &[Kafka, Registry, Redis],
+        _ => &[],
+    }
+}
+
+fn job_sections(job: Job) -> &'static [Section] {
+    match job {
+        Job::Migrate => &[Postgres, Kafka, Registry],
+        Job::MigrateClickHouse => &[ClickHouse("vorca_migrate")],
+        Job::CreateOwner => &[Postgres],
+        Job::Verify => &[Postgres, Kafka, Registry, Redis, ClickHouse("vorca_migrate")],
+        Job::Redrive => &[Kafka, Registry],
+    }
+}
+
+fn fill(env: &mut BTreeMap<String, String>, layout: &Layout, identity: &Identity, sections: &[Section]) {
+    let mut set = |key: &str, value: String| env.insert(key.to_owned(), value);
+    for section in sections {
+        match section {
+            Postgres => drop(set("VORCA__POSTGRES__URL", postgres::vorca_url(identity))),
+            Kafka => drop(set("VORCA__KAFKA__BROKERS", kafka::brokers(identity))),
+            Registry => drop(set("VORCA__REGISTRY__URL", registry::url(identity))),
+            Redis => drop(set("VORCA__REDIS__URL", redis::url(identity))),
+            ClickHouse(login) => {
+                let name = clickhouse::LOGINS.iter().find(|(.., user)| user == login).map_or("", |(_, name, _)| name);
+                set("VORCA__CLICKHOUSE__URL", clickhouse::url(identity));
+                set("VORCA__CLICKHOUSE__USER", (*login).to_owned());
+                set("VORCA__CLICKHOUSE__PASSWORD", identity.password(name).to_owned());
+            }
+            Http => drop(set("VORCA__HTTP__LISTEN", format!("127.0.0.1:{}", identity.port("http")))),
+            Auth => drop(set("VORCA__AUTH__SIGNING_KEY_FILE", layout.signing_key().display().to_string())),
+        }
+    }
+}
+
+/// Admin port of a long-running role.
+pub fn admin_port(identity: &Identity, service: Service) -> u16 {
+    identity.port(&format!("{}-admin", service.name()))
+}
+
+/// The whole `VORCA__` environment of a role.
+pub fn env_for(layout: &Layout, identity: &Identity, service: Service) -> BTreeMap<String, String> {
+    let mut env = BTreeMap::new();
+    if role(service).is_some() {
+        fill(&mut env, layout, identity, sections(service));
+        env.insert("VORCA__ADMIN__LISTEN".to_owned(), format!("127.0.0.1:{}", admin_port(identity, service)));
+    }
+    env
+}
+
+/// The whole `VORCA__` environment of a one-shot job.
+pub fn env_for_job(layout: &Layout, identity: &Identity, job: Job) -> BTreeMap<String, String> {
+    let mut env = BTreeMap::new();
+    fill(&mut env, layout, identity, job_sections(job));
+    env
+}
+
+/// A binary of this checkout with exactly this configuration: inherited `VORCA__` variables would be refused or, worse, used.
+pub fn binary(layout: &Layout, name: &str, env: BTreeMap<String, String>) -> Command {
+    let mut command = Command::new(layout.bin.join(name));
+    for (key, _) in std::env::vars_os() {
+        if key.to_string_lossy().starts_with("VORCA__") && key != "VORCA__LOG__LEVEL" {
+            command.env_remove(key);
+        }
+    }
+    command.envs(env).current_dir(&layout.run);
+    command
+}
+
+pub fn prepare(layout: &Layout, service: Service) -> Result<()> {
+    layout.service(service.name()).map(drop)
+}
+
+pub fn command(layout: &Layout, identity: &Identity, service: Service) -> Result<Command> {
+    let (name, argument) = role(service).with_context(|| format!("{service} is not a process of ours"))?;
+    let mut command = binary(layout, name, env_for(layout, identity, service));
+    command.arg(argument);
+    Ok(command)
+}
+
+pub fn is_ready(identity: &Identity, service: Service) -> bool {
+    http::get(admin_port(identity, service), "/readyz").is_some_and(|answer| answer.status == 200)
+}
+
+/// The key that signs access tokens: Ed25519, PKCS#8 PEM, made once per run folder.
+pub fn make_signing_key(layout: &Layout) -> Result<()> {
+    let path = layout.signing_key();
+    if path.exists() {
+        return Ok(());
+    }
+    let random = aws_lc_rs::rand::SystemRandom::new();
+    let document = Ed25519KeyPair::generate_pkcs8v1(&random).ok().context("making an Ed25519 key")?;
+    let encoded = base64::engine::general_purpose::STANDARD.encode(document.as_ref());
+    let mut lines = vec!["-----BEGIN PRIVATE KEY-----"];
+    lines.extend(encoded.as_bytes().chunks(64).filter_map(|chunk| std::str::from_utf8(chunk).ok()));
+    lines.push("-----END PRIVATE KEY-----\n");
+    fs::create_dir_all(&layout.run)?;
+    write_private(&path, lines.join("\n").as_bytes())
+}
