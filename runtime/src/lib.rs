@@ -1,1 +1,12 @@
+//! What every Vorca process needs, and no product rule: configuration, telemetry, start and stop, the
+//! admin port, Postgres, Redis, Kafka, the one consumer loop and the error body of the public API.
 
+pub mod config;
+pub mod lifecycle;
+pub mod names;
+pub mod ops;
+pub mod pg;
+pub mod problem;
+pub mod redis;
+pub mod telemetry;
+pub mod trace;

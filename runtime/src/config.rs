@@ -1,0 +1,270 @@
+//! Configuration from the environment: `VORCA__<SECTION>__<KEY>`, or `VORCA__<SECTION>__<KEY>_FILE` naming a
+//! file that holds the value (for secrets). Typed, read once at start; every error names the variable.
+//!
+//! A binary declares a struct with one field per section it reads; `Option<Section>` makes a section
+//! optional. A section or key the struct does not know stops the start: a misspelt variable must not be
+//! ignored in silence.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::net::SocketAddr;
+
+use secrecy::SecretString;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+mod de;
+pub use de::ConfigError;
+
+const PREFIX: &str = "VORCA__";
+
+/// The truth store.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Postgres {
+    /// `postgres://user:password@host:port/database`
+    pub url: SecretString,
+    /// Connections of all pools of this process together; each binary has its own default.
+    pub max_connections: Option<u32>,
+}
+
+/// The event log.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Kafka {
+    /// `host:port[,host:port]`
+    pub brokers: String,
+    /// Copies of each topic that `migrate` makes; 1 on one machine, 3 in production.
+    #[serde(default = "one")]
+    pub replication_factor: i32,
+}
+
+impl Kafka {
+    /// Settings for one broker list, everything else by default.
+    pub fn at(brokers: impl Into<String>) -> Self {
+        Kafka { brokers: brokers.into(), replication_factor: one() }
+    }
+}
+
+/// The schema registry (Confluent API).
+#[derive(Debug, Clone, Deserialize)]
+pub struct Registry {
+    /// Base URL, for example `http://127.0.0.1:8081/apis/ccompat/v7`.
+    pub url: String,
+}
+
+/// The serving view and rate limits; nothing that cannot be rebuilt.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Redis {
+    /// `redis://[:password@]host:port/0`
+    pub url: SecretString,
+}
+
+/// The analytics store, over HTTP.
+#[derive(Debug, Clone, Deserialize)]
+pub struct ClickHouse {
+    pub url: String,
+    pub user: String,
+    pub password: SecretString,
+}
+
+/// The public API.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Http {
+    pub listen: SocketAddr,
+}
+
+/// The admin port: health and metrics, never public.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Admin {
+    pub listen: SocketAddr,
+}
+
+/// Access tokens.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Auth {
+    /// Ed25519 private key, PKCS#8 PEM; normally given as `VORCA__AUTH__SIGNING_KEY_FILE`.
+    pub signing_key: SecretString,
+    #[serde(default = "issuer")]
+    pub issuer: String,
+}
+
+/// Logging.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct Log {
+    #[serde(default)]
+    pub level: Level,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    Error,
+    Warn,
+    #[default]
+    Info,
+    Debug,
+    Trace,
+}
+
+impl Level {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Level::Error => "error",
+            Level::Warn => "warn",
+            Level::Info => "info",
+            Level::Debug => "debug",
+            Level::Trace => "trace",
+        }
+    }
+}
+
+fn one() -> i32 {
+    1
+}
+
+fn issuer() -> String {
+    "vorca".to_owned()
+}
+
+/// Reads the environment of this process into `T`. Errors name the variable.
+pub fn load<T: DeserializeOwned>() -> Result<T, ConfigError> {
+    from_vars(std::env::vars_os())
+}
+
+/// Like [`load`], from given variables; those without the prefix are ignored.
+pub fn from_vars<T: DeserializeOwned>(vars: impl IntoIterator<Item = (OsString, OsString)>) -> Result<T, ConfigError> {
+    T::deserialize(de::Root { sections: sections(vars)? })
+}
+
+/// One value and the variable it came from.
+#[derive(Debug, Clone)]
+struct Value {
+    variable: String,
+    text: String,
+}
+
+type Section = BTreeMap<String, Value>;
+
+fn sections(vars: impl IntoIterator<Item = (OsString, OsString)>) -> Result<BTreeMap<String, Section>, ConfigError> {
+    let mut sections: BTreeMap<String, Section> = BTreeMap::new();
+    for (name, value) in vars {
+        let Some(name) = name.to_str().filter(|name| name.starts_with(PREFIX)).map(str::to_owned) else { continue };
+        let problem = |text: &str| ConfigError::new(format!("{name} {text}"));
+        let Some((section, key)) = name[PREFIX.len()..].split_once("__") else {
+            return Err(problem("is not of the form VORCA__SECTION__KEY"));
+        };
+        let text = value.into_string().map_err(|_| problem("is not valid UTF-8"))?;
+        let (key, text) = match key.strip_suffix("_FILE") {
+            None => (key, text),
+            Some(key) => {
+                let read = std::fs::read_to_string(&text)
+                    .map_err(|e| ConfigError::new(format!("{name}: cannot read the file {text}: {e}")))?;
+                (key, read.trim_end_matches(['\r', '\n']).to_owned())
+            }
+        };
+        if section.is_empty() || key.is_empty() || key.contains("__") {
+            return Err(problem("is not of the form VORCA__SECTION__KEY"));
+        }
+        let value = Value { variable: name.clone(), text };
+        if let Some(other) =
+            sections.entry(section.to_ascii_lowercase()).or_default().insert(key.to_ascii_lowercase(), value)
+        {
+            return Err(problem(&format!("and {} both give the same value: keep one", other.variable)));
+        }
+    }
+    Ok(sections)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use secrecy::ExposeSecret;
+
+    #[derive(Debug, Deserialize)]
+    struct Sample {
+        postgres: Postgres,
+        kafka: Kafka,
+        http: Http,
+        redis: Option<Redis>,
+        #[serde(default)]
+        log: Log,
+    }
+
+    const GOOD: &[(&str, &str)] = &[
+        ("VORCA__POSTGRES__URL", "postgres://u:p@h/d"),
+        ("VORCA__KAFKA__BROKERS", "k:9092"),
+        ("VORCA__HTTP__LISTEN", "127.0.0.1:0"),
+        ("PATH", "/bin"),
+        ("VORCA_HOME", "ignored"),
+    ];
+
+    fn read(changes: &[(&str, Option<&str>)]) -> Result<Sample, ConfigError> {
+        let mut vars: BTreeMap<OsString, OsString> = GOOD.iter().map(|(k, v)| (k.into(), v.into())).collect();
+        for (key, value) in changes {
+            match value {
+                Some(value) => vars.insert(key.into(), value.into()),
+                None => vars.remove(&OsString::from(key)),
+            };
+        }
+        from_vars(vars)
+    }
+
+    fn refused(changes: &[(&str, Option<&str>)]) -> String {
+        read(changes).expect_err("must be refused").to_string()
+    }
+
+    #[test]
+    fn a_good_environment_is_read_with_defaults() {
+        let sample = read(&[("VORCA__POSTGRES__MAX_CONNECTIONS", Some("12"))]).unwrap();
+        assert_eq!(sample.postgres.url.expose_secret(), "postgres://u:p@h/d");
+        assert_eq!(sample.postgres.max_connections, Some(12));
+        assert_eq!((sample.kafka.brokers.as_str(), sample.kafka.replication_factor), ("k:9092", 1));
+        assert_eq!(sample.http.listen.port(), 0);
+        assert!(sample.redis.is_none());
+        assert_eq!(sample.log.level, Level::Info);
+        assert!(!format!("{sample:?}").contains("u:p@h"), "secrets must not be printed");
+    }
+
+    #[test]
+    fn a_missing_value_names_its_variable() {
+        assert!(refused(&[("VORCA__KAFKA__BROKERS", None)]).starts_with("VORCA__KAFKA__BROKERS is missing"));
+        assert!(refused(&[("VORCA__POSTGRES__URL", None)]).starts_with("VORCA__POSTGRES__URL is missing"));
+    }
+
+    #[test]
+    fn a_value_of_the_wrong_kind_names_its_variable() {
+        let text = refused(&[("VORCA__POSTGRES__MAX_CONNECTIONS", Some("many"))]);
+        assert!(text.starts_with("VORCA__POSTGRES__MAX_CONNECTIONS"), "{text}");
+        let text = refused(&[("VORCA__HTTP__LISTEN", Some("8080"))]);
+        assert!(text.starts_with("VORCA__HTTP__LISTEN"), "{text}");
+        let text = refused(&[("VORCA__LOG__LEVEL", Some("loud"))]);
+        assert!(text.starts_with("VORCA__LOG__LEVEL") && text.contains("debug"), "{text}");
+    }
+
+    #[test]
+    fn unknown_keys_sections_and_shapes_are_refused() {
+        let text = refused(&[("VORCA__KAFKA__BROKER", Some("k"))]);
+        assert!(text.starts_with("VORCA__KAFKA__BROKER is not known") && text.contains("BROKERS"), "{text}");
+        let text = refused(&[("VORCA__KAFAK__BROKERS", Some("k"))]);
+        assert!(text.starts_with("VORCA__KAFAK__BROKERS is not known"), "{text}");
+        assert!(refused(&[("VORCA__KAFKA", Some("k"))]).starts_with("VORCA__KAFKA is not of the form"));
+        assert!(refused(&[("VORCA__KAFKA__A__B", Some("k"))]).starts_with("VORCA__KAFKA__A__B is not of the form"));
+    }
+
+    #[test]
+    fn an_optional_section_is_whole_or_absent() {
+        assert!(read(&[("VORCA__REDIS__URL", Some("redis://h"))]).unwrap().redis.is_some());
+        assert!(refused(&[("VORCA__REDIS__URI", Some("x"))]).starts_with("VORCA__REDIS__URI is not known"));
+    }
+
+    #[test]
+    fn a_secret_may_come_from_a_file() {
+        let path = std::env::temp_dir().join(format!("vorca-config-{}", std::process::id()));
+        std::fs::write(&path, "postgres://from-file\n").unwrap();
+        let file = path.to_str().unwrap();
+        let sample = read(&[("VORCA__POSTGRES__URL", None), ("VORCA__POSTGRES__URL_FILE", Some(file))]).unwrap();
+        assert_eq!(sample.postgres.url.expose_secret(), "postgres://from-file");
+        assert!(refused(&[("VORCA__POSTGRES__URL_FILE", Some(file))]).contains("both give the same value"));
+        std::fs::remove_file(&path).unwrap();
+        assert!(refused(&[("VORCA__POSTGRES__URL_FILE", Some(file))]).starts_with("VORCA__POSTGRES__URL_FILE"));
+    }
+}

@@ -1,0 +1,59 @@
+//! Every metric name, in one place: `vorca_<subsystem>_<name>_<unit>`, base units, `_total` for counters.
+//! Labels are bounded (route template, status class, topic, partition, consumer group, outcome); no ids.
+
+/// What a metric is; decides how it is described to the scraper.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+macro_rules! metrics {
+    ($($const:ident = $name:literal, $kind:ident, $help:literal;)*) => {
+        $(#[doc = $help] pub const $const: &str = $name;)*
+        /// All of them, with what they mean.
+        pub const ALL: &[(&str, Kind, &str)] = &[$(($name, Kind::$kind, $help)),*];
+    };
+}
+
+metrics! {
+    CONSUMER_RECORDS = "vorca_consumer_records_total", Counter, "Records handled; labels group, topic.";
+    CONSUMER_BATCHES = "vorca_consumer_batches_total", Counter, "Batches handled; labels group, trigger (count, bytes, age, stop).";
+    CONSUMER_BATCH_RECORDS = "vorca_consumer_batch_records", Histogram, "Records per batch; label group.";
+    CONSUMER_ATTEMPT_SECONDS = "vorca_consumer_attempt_seconds", Histogram, "Time of one attempt at a batch; labels group, outcome (done, retry, fatal).";
+    CONSUMER_RETRYING = "vorca_consumer_retrying", Gauge, "1 while a batch is being retried; label group.";
+    CONSUMER_LAG_RECORDS = "vorca_consumer_lag_records", Gauge, "Records not yet committed; labels group, topic, partition.";
+    CONSUMER_LAG_SECONDS = "vorca_consumer_lag_seconds", Gauge, "Age of the oldest record not yet handled, 0 when none waits; label group.";
+    CONSUMER_END_TO_END_SECONDS = "vorca_consumer_end_to_end_seconds", Histogram, "From a record's timestamp to its batch being done; labels group, topic.";
+    CONSUMER_COMMITS = "vorca_consumer_commits_total", Counter, "Offset commits; labels group, outcome (done, failed).";
+    CONSUMER_REBALANCES = "vorca_consumer_rebalances_total", Counter, "Assignments changed; labels group, kind (assigned, revoked, lost).";
+    CONSUMER_PARTITIONS = "vorca_consumer_partitions", Gauge, "Partitions owned; label group.";
+    DEAD_LETTERS = "vorca_dead_letters_total", Counter, "Records sent to a dead-letter topic; labels group, topic, code.";
+    DEAD_LETTERS_REDRIVEN = "vorca_dead_letters_redriven_total", Counter, "Dead letters published again; labels group, topic.";
+    PRODUCER_RECORDS = "vorca_producer_records_total", Counter, "Records whose delivery was reported; labels topic, outcome (delivered, failed).";
+    PRODUCER_REBUILDS = "vorca_producer_rebuilds_total", Counter, "Producers destroyed and rebuilt after a fatal error.";
+    PG_POOL_IN_USE = "vorca_pg_pool_in_use", Gauge, "Connections in use; label pool.";
+    PG_POOL_IDLE = "vorca_pg_pool_idle", Gauge, "Connections idle; label pool.";
+    PG_POOL_MAX = "vorca_pg_pool_max", Gauge, "Limit of the pool; label pool.";
+    PG_POOL_TIMEOUTS = "vorca_pg_pool_probe_timeouts_total", Counter, "Probes that found no free connection in time; label pool.";
+    PG_STALE_CONNECTIONS = "vorca_pg_stale_connections_total", Counter, "Pooled connections refused because a transaction was still open; label pool.";
+    PG_WRITE_RETRIES = "vorca_pg_write_retries_total", Counter, "Units of work repeated after a serialisation failure or deadlock.";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn names_follow_the_convention_and_are_unique() {
+        let mut seen = HashSet::new();
+        for (name, kind, help) in ALL {
+            assert!(seen.insert(name), "{name} twice");
+            assert!(name.starts_with("vorca_") && help.ends_with('.'), "{name}");
+            assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{name}");
+            assert_eq!(name.ends_with("_total"), *kind == Kind::Counter, "{name}");
+        }
+    }
+}
