@@ -2,8 +2,13 @@
 //! admin port, Postgres, Redis, Kafka, the one consumer loop and the error body of the public API.
 
 pub mod config;
+pub mod consumer;
+pub mod dead_letter;
+pub mod failure;
+pub mod kafka;
 pub mod lifecycle;
 pub mod names;
+pub mod offsets;
 pub mod ops;
 pub mod pg;
 pub mod problem;

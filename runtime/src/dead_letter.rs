@@ -1,0 +1,148 @@
+//! Dead letters: where a rejected record goes, with its origin and the cause, and how it comes back.
+
+use std::borrow::Cow;
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use chrono::{SecondsFormat, Utc};
+use schemas::topics;
+
+use crate::failure::Reject;
+use crate::kafka::{OutRecord, Producer, Record, SendError, partition_counts, read_to_end};
+use crate::{config, names};
+
+/// Longer causes are cut: the letter must fit into its topic.
+const ERROR_BYTES_MAX: usize = 2_000;
+/// Letters republished at once.
+const REDRIVE_BATCH: usize = 500;
+
+/// The letter for one rejected record: original bytes, key and headers, and
+/// `dlt_{topic,partition,offset,error_code,error,attempts,time}`.
+pub fn letter(record: &Record, group: &str, reject: &Reject, attempts: u32) -> OutRecord {
+    let mut headers = record.headers.to_owned_pairs();
+    // A letter that is rejected again after a redrive tells its latest story only.
+    headers.retain(|(name, _)| !name.starts_with("dlt_"));
+    let mut add = |name: &'static str, value: String| headers.push((Cow::Borrowed(name), Some(Bytes::from(value))));
+    add("dlt_topic", record.topic.to_string());
+    add("dlt_partition", record.partition.to_string());
+    add("dlt_offset", record.offset.to_string());
+    add("dlt_error_code", reject.code.to_owned());
+    add("dlt_error", cut(&reject.error).to_owned());
+    add("dlt_attempts", attempts.to_string());
+    add("dlt_time", Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true));
+    OutRecord {
+        topic: Cow::Owned(topics::dead_letter(&record.topic, group)),
+        partition: None,
+        key: record.key.clone(),
+        payload: record.payload.clone(),
+        headers,
+    }
+}
+
+fn cut(error: &str) -> &str {
+    let mut end = error.len().min(ERROR_BYTES_MAX);
+    while !error.is_char_boundary(end) {
+        end -= 1;
+    }
+    &error[..end]
+}
+
+/// Sends letters and waits until the broker has all of them.
+pub async fn send(producer: &Producer, letters: &[OutRecord]) -> Result<(), SendError> {
+    producer.send_all(letters).await
+}
+
+/// Which letters come back; the default is all of them.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Only those with this `dlt_error_code`.
+    pub error_code: Option<String>,
+    /// Only those with this key.
+    pub key: Option<String>,
+    /// Only those from this partition of the original topic.
+    pub partition: Option<i32>,
+    /// Only those rejected at or after this instant (milliseconds since 1970).
+    pub since_ms: Option<i64>,
+}
+
+impl Filter {
+    fn takes(&self, letter: &Record) -> bool {
+        let header = |name| letter.headers.get_str(name);
+        self.error_code.as_deref().is_none_or(|code| header("dlt_error_code") == Some(code))
+            && self.key.as_deref().is_none_or(|key| letter.key_str() == Some(key))
+            && self.partition.is_none_or(|p| header("dlt_partition").and_then(|h| h.parse().ok()) == Some(p))
+            && self.since_ms.is_none_or(|since| letter.timestamp_ms >= since)
+    }
+}
+
+/// What a redrive did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Redriven {
+    /// Letters in the dead-letter topic.
+    pub read: u64,
+    /// Those the filter takes.
+    pub matched: u64,
+    /// Those published again.
+    pub sent: u64,
+}
+
+/// Publishes dead letters of `group` again to `topic`: original partition, key, bytes and headers (so `ce_id`
+/// is kept), at most `limit` of them, oldest first per partition. The letters stay where they are, and other
+/// groups of the topic see the records again: both are harmless, since readers recognise what they have.
+pub async fn redrive(
+    kafka: &config::Kafka,
+    topic: &str,
+    group: &str,
+    filter: &Filter,
+    limit: usize,
+) -> anyhow::Result<Redriven> {
+    let source = topics::dead_letter(topic, group);
+    let counts = partition_counts(kafka).await?;
+    let partitions = *counts.get(&source).with_context(|| format!("topic {source} does not exist"))?;
+    let all: Vec<i32> = (0..partitions).collect();
+    let mut done = Redriven::default();
+    let mut again = Vec::new();
+    read_to_end(kafka, &source, &all, |letter| {
+        done.read += 1;
+        if filter.takes(&letter) {
+            done.matched += 1;
+            if again.len() < limit {
+                again.push(original(&letter, topic));
+            }
+        }
+    })
+    .await?;
+    let producer = Producer::new(kafka)?;
+    for batch in again.chunks(REDRIVE_BATCH) {
+        producer.send_all(batch).await.with_context(|| format!("redriving to {topic}"))?;
+        done.sent += batch.len() as u64;
+    }
+    metrics::counter!(names::DEAD_LETTERS_REDRIVEN, "group" => group.to_owned(), "topic" => topic.to_owned())
+        .increment(done.sent);
+    Ok(done)
+}
+
+fn original(letter: &Record, topic: &str) -> OutRecord {
+    let mut headers = letter.headers.to_owned_pairs();
+    headers.retain(|(name, _)| !name.starts_with("dlt_"));
+    OutRecord {
+        topic: Cow::Owned(topic.to_owned()),
+        partition: letter.headers.get_str("dlt_partition").and_then(|p| p.parse().ok()),
+        key: letter.key.clone(),
+        payload: letter.payload.clone(),
+        headers,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_cause_is_cut_between_characters() {
+        let text = "é".repeat(ERROR_BYTES_MAX);
+        assert_eq!(cut(&text).len(), ERROR_BYTES_MAX);
+        assert_eq!(cut(&format!("x{text}")).len(), ERROR_BYTES_MAX - 1);
+        assert_eq!(cut("short"), "short");
+    }
+}
