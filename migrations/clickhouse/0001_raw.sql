@@ -385,7 +385,7 @@ CREATE TABLE IF NOT EXISTS vorca_raw.epoch_cuts
     kept_seq Int64 COMMENT 'Last location_seq that survived: rows of earlier epochs above it are withdrawn'
 )
 ENGINE = ReplacingMergeTree
-ORDER BY (epoch, location_id)
+ORDER BY (epoch, location_id, kept_seq)
 COMMENT 'Time lines given up by restores; written by sinks withdraw';
 
 -- Documents withdrawn so far. A tombstone takes its row out of the sums a mart is versioned by; what stands

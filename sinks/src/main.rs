@@ -1,1 +1,123 @@
-fn main() {}
+//! `sinks clickhouse | migrate | withdraw`: one role per process; one-shot tasks end by themselves.
+
+use std::io::BufRead;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use runtime::config;
+use runtime::consumer::{self, ConsumerConfig};
+use runtime::lifecycle::{DRAIN_BUDGET, Shutdown, Unavailable, exit_code};
+use runtime::ops::{self, Health};
+use schemas::codec::Codec;
+use schemas::topics::groups::CLICKHOUSE_SINK;
+use serde::Deserialize;
+use sinks::marts::Keeper;
+use sinks::sink::ClickHouseSink;
+use sinks::store::Store;
+use sinks::withdraw::Cut;
+
+/// Carries what the topics say into ClickHouse and Redis.
+#[derive(Parser)]
+#[command(name = "sinks", version)]
+struct Arguments {
+    #[command(subcommand)]
+    role: Role,
+}
+
+#[derive(Subcommand)]
+enum Role {
+    /// Topics -> ClickHouse raw tables -> KPI marts.
+    Clickhouse,
+    /// Runs the ClickHouse migrations that have not run yet, then ends.
+    Migrate,
+    /// Withdraws what a restore of the ledger gave up, then ends. Reads lines "LOCATION_ID KEPT_SEQ".
+    Withdraw {
+        /// Epoch that the restore began.
+        #[arg(long)]
+        epoch: i64,
+    },
+}
+
+/// Environment of `sinks clickhouse`.
+#[derive(Deserialize)]
+struct SinkConfig {
+    kafka: config::Kafka,
+    registry: config::Registry,
+    clickhouse: config::ClickHouse,
+    admin: config::Admin,
+    #[serde(default)]
+    log: config::Log,
+}
+
+/// Environment of the one-shot tasks.
+#[derive(Deserialize)]
+struct TaskConfig {
+    clickhouse: config::ClickHouse,
+    #[serde(default)]
+    log: config::Log,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    schemas::codec::init();
+    exit_code(match Arguments::parse().role {
+        Role::Clickhouse => clickhouse().await,
+        Role::Migrate => migrate().await,
+        Role::Withdraw { epoch } => withdraw(epoch).await,
+    })
+}
+
+async fn clickhouse() -> anyhow::Result<()> {
+    let cfg: SinkConfig = config::load()?;
+    runtime::telemetry::init("sinks-clickhouse", &cfg.log);
+    let stop = Shutdown::on_signals();
+    let health = Health::new();
+    ops::serve(cfg.admin.listen, health.clone(), stop.clone()).await?;
+
+    let store = Store::of(&cfg.clickhouse);
+    let keeper = Arc::new(Keeper::new(store.clone()));
+    let marts = tokio::spawn({
+        let (keeper, stop) = (keeper.clone(), stop.clone());
+        async move { keeper.run(stop).await }
+    });
+    let consumer = ConsumerConfig {
+        batch_records_max: 20_000,
+        batch_bytes_max: 16 << 20,
+        batch_age_max: Duration::from_millis(700),
+        ..ConsumerConfig::of(&cfg.kafka, &CLICKHOUSE_SINK)
+    };
+    let sink = ClickHouseSink::new(store, Codec::new(&cfg.registry.url), keeper);
+    let done = consumer::run(consumer, stop.clone(), health, sink).await;
+    stop.cancel();
+    tokio::time::timeout(DRAIN_BUDGET / 2, marts).await.ok();
+    done
+}
+
+async fn migrate() -> anyhow::Result<()> {
+    let cfg: TaskConfig = config::load()?;
+    runtime::telemetry::init("sinks-migrate", &cfg.log);
+    let ran = sinks::migrate::migrate(&Store::of(&cfg.clickhouse)).await?;
+    tracing::info!(ran = ran.len(), names = ran.join(" "), "clickhouse is migrated");
+    Ok(())
+}
+
+async fn withdraw(epoch: i64) -> anyhow::Result<()> {
+    let cfg: TaskConfig = config::load()?;
+    runtime::telemetry::init("sinks-withdraw", &cfg.log);
+    let mut cuts = Vec::new();
+    for line in std::io::stdin().lock().lines() {
+        let line = line?;
+        let (location, kept) = line.trim().split_once(' ').with_context(|| format!("not LOCATION_ID KEPT_SEQ: {line}"))?;
+        let location_id = location.parse().with_context(|| format!("no location id: {location}"))?;
+        let kept_seq = kept.trim().parse().with_context(|| format!("no number: {kept}"))?;
+        cuts.push(Cut { epoch, location_id, kept_seq });
+    }
+    let touched = sinks::withdraw::withdraw(&Store::of(&cfg.clickhouse), &cuts)
+        .await
+        .map_err(|error| Unavailable(error.to_string()))?;
+    tracing::info!(locations = cuts.len(), slices = touched.len(), "withdrawn; the sink computes the slices again");
+    Ok(())
+}

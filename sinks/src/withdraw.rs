@@ -26,23 +26,41 @@ pub struct Cut {
     pub kept_seq: i64,
 }
 
+/// The epoch a database is created with: nothing came before it.
+const FIRST_EPOCH: i64 = 1;
+
 /// All cuts, asked for each record.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Cuts(HashMap<Uuid, Vec<Cut>>);
 
 impl Cuts {
     pub fn new(cuts: impl IntoIterator<Item = Cut>) -> Self {
-        let mut by_location: HashMap<Uuid, Vec<Cut>> = HashMap::new();
-        for cut in cuts {
-            by_location.entry(cut.location_id).or_default().push(cut);
-        }
-        Cuts(by_location)
+        let mut all = Cuts::default();
+        cuts.into_iter().for_each(|cut| all.insert(cut));
+        all
     }
 
     /// Whether an act belongs to a time line that was given up.
     pub fn lost(&self, location: LocationId, epoch: i64, location_seq: i64) -> bool {
         let cuts = self.0.get(&location.0).map(Vec::as_slice).unwrap_or_default();
         cuts.iter().any(|cut| epoch < cut.epoch && location_seq > cut.kept_seq)
+    }
+
+    /// The cut that an act of a later epoch implies, unless it is known: numbers are gapless and published in
+    /// order, so the first of an epoch follows the last that survived.
+    pub fn implied(&self, location: LocationId, epoch: i64, location_seq: i64) -> Option<Cut> {
+        let cuts = self.0.get(&location.0).map(Vec::as_slice).unwrap_or_default();
+        let is_known = cuts.iter().any(|cut| cut.epoch == epoch && cut.kept_seq < location_seq);
+        (epoch > FIRST_EPOCH && !is_known).then_some(Cut {
+            epoch,
+            location_id: location.0,
+            kept_seq: location_seq - 1,
+        })
+    }
+
+    /// Adds a cut.
+    pub fn insert(&mut self, cut: Cut) {
+        self.0.entry(cut.location_id).or_default().push(cut);
     }
 
     /// Cuts that `other` does not know.
@@ -124,6 +142,20 @@ mod tests {
         assert!(!cuts.lost(LocationId(here), 2, 10));
         assert!(!cuts.lost(LocationId(here), 3, 11));
         assert!(!cuts.lost(LocationId(Uuid::from_u128(2)), 1, 11));
+    }
+
+    #[test]
+    fn the_first_act_of_an_epoch_implies_its_cut() {
+        let here = LocationId(Uuid::from_u128(1));
+        let mut cuts = Cuts::default();
+        assert_eq!(cuts.implied(here, 1, 5), None, "nothing came before the first epoch");
+        let cut = Cut { epoch: 2, location_id: here.0, kept_seq: 4 };
+        assert_eq!(cuts.implied(here, 2, 5), Some(cut));
+        cuts.insert(cut);
+        assert_eq!(cuts.implied(here, 2, 6), None);
+        let earlier = cuts.implied(here, 2, 4).expect("an earlier number of the epoch gives up more");
+        cuts.insert(earlier);
+        assert!(cuts.lost(here, 1, 4) && !cuts.lost(here, 1, 3));
     }
 
     #[test]
