@@ -39,6 +39,14 @@ metrics! {
     PG_POOL_TIMEOUTS = "vorca_pg_pool_probe_timeouts_total", Counter, "Probes that found no free connection in time; label pool.";
     PG_STALE_CONNECTIONS = "vorca_pg_stale_connections_total", Counter, "Pooled connections refused because a transaction was still open; label pool.";
     PG_WRITE_RETRIES = "vorca_pg_write_retries_total", Counter, "Units of work repeated after a serialisation failure or deadlock.";
+    SINK_ROWS = "vorca_sink_rows_total", Counter, "Rows written to ClickHouse raw tables.";
+    SINK_INSERT_SECONDS = "vorca_sink_insert_seconds", Histogram, "Time of writing one batch to ClickHouse, all tables.";
+    SINK_SATURATED = "vorca_sink_saturated_total", Counter, "Inserts that ClickHouse asked to slow down for.";
+    SINK_WITHDRAWN = "vorca_sink_withdrawn_total", Counter, "Records left out because a restore gave up their time line.";
+    MART_SLICES = "vorca_mart_slices_total", Counter, "KPI slices computed; label mart.";
+    MART_ROUND_SECONDS = "vorca_mart_round_seconds", Histogram, "Time of one round of slices; label mart.";
+    MART_FAILURES = "vorca_mart_failures_total", Counter, "Rounds that failed and are repeated; label mart.";
+    MART_WAITING = "vorca_mart_waiting_slices", Gauge, "Touched slices that wait to be computed; label mart.";
 }
 
 #[cfg(test)]

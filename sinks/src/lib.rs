@@ -8,5 +8,6 @@ pub mod marts;
 pub mod migrate;
 pub mod reports;
 pub mod rows;
+pub mod sink;
 pub mod store;
 pub mod withdraw;

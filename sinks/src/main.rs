@@ -16,7 +16,7 @@ use schemas::topics::groups::CLICKHOUSE_SINK;
 use serde::Deserialize;
 use sinks::marts::Keeper;
 use sinks::sink::ClickHouseSink;
-use sinks::store::Store;
+use sinks::store::{Class, Store, StoreError};
 use sinks::withdraw::Cut;
 
 /// Carries what the topics say into ClickHouse and Redis.
@@ -99,7 +99,10 @@ async fn clickhouse() -> anyhow::Result<()> {
 async fn migrate() -> anyhow::Result<()> {
     let cfg: TaskConfig = config::load()?;
     runtime::telemetry::init("sinks-migrate", &cfg.log);
-    let ran = sinks::migrate::migrate(&Store::of(&cfg.clickhouse)).await?;
+    let ran = sinks::migrate::migrate(&Store::of(&cfg.clickhouse)).await.map_err(|error| {
+        let is_absent = error.downcast_ref::<StoreError>().is_some_and(|cause| cause.class == Class::Unavailable);
+        if is_absent { anyhow::Error::new(Unavailable(format!("{error:#}"))) } else { error }
+    })?;
     tracing::info!(ran = ran.len(), names = ran.join(" "), "clickhouse is migrated");
     Ok(())
 }
@@ -110,7 +113,8 @@ async fn withdraw(epoch: i64) -> anyhow::Result<()> {
     let mut cuts = Vec::new();
     for line in std::io::stdin().lock().lines() {
         let line = line?;
-        let (location, kept) = line.trim().split_once(' ').with_context(|| format!("not LOCATION_ID KEPT_SEQ: {line}"))?;
+        let (location, kept) =
+            line.trim().split_once(' ').with_context(|| format!("not LOCATION_ID KEPT_SEQ: {line}"))?;
         let location_id = location.parse().with_context(|| format!("no location id: {location}"))?;
         let kept_seq = kept.trim().parse().with_context(|| format!("no number: {kept}"))?;
         cuts.push(Cut { epoch, location_id, kept_seq });

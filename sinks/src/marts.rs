@@ -17,9 +17,9 @@ use uuid::Uuid;
 use crate::store::{Store, StoreError};
 
 mod definition;
-//mod keeper;
+mod keeper;
 pub use definition::{Definition, Grain, PRODUCTS, SALES};
-//pub use keeper::{Keeper, Touched};
+pub use keeper::{Keeper, PENDING_MAX};
 
 /// What is computed and replaced as one. A slice of a day has slot 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Row, Deserialize)]

@@ -298,7 +298,11 @@ impl Handler for ClickHouseSink {
 enum Refused {
     /// A dependency is away.
     Later(DecodeError),
-    Record { code: &'static str, error: String, own_schema: bool },
+    Record {
+        code: &'static str,
+        error: String,
+        own_schema: bool,
+    },
 }
 
 impl Refused {

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use clickhouse::{Client, RowOwned, RowWrite};
+use secrecy::ExposeSecret;
 
 use crate::rows::Rows;
 
@@ -54,6 +55,11 @@ impl Store {
             .with_password(password)
             .with_product_info("vorca-sinks", env!("CARGO_PKG_VERSION"));
         Store { client }
+    }
+
+    /// The client for a configured server and user.
+    pub fn of(config: &runtime::config::ClickHouse) -> Self {
+        Self::new(&config.url, &config.user, config.password.expose_secret())
     }
 
     /// The client for reading.

@@ -51,11 +51,7 @@ impl Cuts {
     pub fn implied(&self, location: LocationId, epoch: i64, location_seq: i64) -> Option<Cut> {
         let cuts = self.0.get(&location.0).map(Vec::as_slice).unwrap_or_default();
         let is_known = cuts.iter().any(|cut| cut.epoch == epoch && cut.kept_seq < location_seq);
-        (epoch > FIRST_EPOCH && !is_known).then_some(Cut {
-            epoch,
-            location_id: location.0,
-            kept_seq: location_seq - 1,
-        })
+        (epoch > FIRST_EPOCH && !is_known).then_some(Cut { epoch, location_id: location.0, kept_seq: location_seq - 1 })
     }
 
     /// Adds a cut.

@@ -9,24 +9,21 @@ use std::time::{Duration, Instant};
 
 use metrics::{counter, gauge, histogram};
 use runtime::lifecycle::Shutdown;
+use runtime::names;
 use tokio::sync::Notify;
 
-use super::{Definition, PRODUCTS, SALES, Scope, Slice, recompute, stale};
-use crate::names;
+use super::{Definition, PRODUCTS, SALES, Scope, Slice, Touched, recompute, stale};
 use crate::store::{Store, StoreError};
 
-/// How long a mart rests between two rounds, and at least what the round took, so that it never takes more
-/// than half of the time.
+/// How long a mart rests between two rounds at least. It also rests as long as the round took, that of the
+/// products three times as long, so that neither takes more than its share of the store.
 const SALES_PACE: Duration = Duration::from_millis(500);
-const PRODUCTS_PACE: Duration = Duration::from_secs(45);
+const PRODUCTS_PACE: Duration = Duration::from_secs(15);
 /// Raw and marts are compared as a whole this often, beside the start.
 const COMPARE_EVERY: Duration = Duration::from_secs(600);
 const RETRY_MAX: Duration = Duration::from_secs(10);
 /// Above this many waiting slices the sink waits for the marts.
 pub const PENDING_MAX: usize = 50_000;
-
-/// Slices of documents that an insert touched.
-pub type Touched = BTreeSet<Slice>;
 
 #[derive(Default)]
 struct Pending {
@@ -38,6 +35,8 @@ struct Pending {
 struct Mart {
     kpi: &'static Definition,
     pace: Duration,
+    /// Rest per time worked.
+    rest: u32,
     pending: Mutex<Pending>,
     wake: Notify,
 }
@@ -50,8 +49,8 @@ pub struct Keeper {
 
 impl Keeper {
     pub fn new(store: Store) -> Self {
-        let mart = |kpi, pace| Mart { kpi, pace, pending: Mutex::default(), wake: Notify::new() };
-        Keeper { store, marts: [mart(&*SALES, SALES_PACE), mart(&*PRODUCTS, PRODUCTS_PACE)] }
+        let mart = |kpi, pace, rest| Mart { kpi, pace, rest, pending: Mutex::default(), wake: Notify::new() };
+        Keeper { store, marts: [mart(&*SALES, SALES_PACE, 1), mart(&*PRODUCTS, PRODUCTS_PACE, 3)] }
     }
 
     /// Asks for these slices to be computed again, soon.
@@ -105,7 +104,7 @@ impl Keeper {
                     if work.compare {
                         compared = began;
                     }
-                    mart.pace.max(began.elapsed())
+                    mart.pace.max(began.elapsed() * mart.rest)
                 }
                 Err(error) => {
                     failures += 1;
