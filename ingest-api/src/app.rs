@@ -2,16 +2,24 @@
 
 use std::sync::Arc;
 
+use runtime::pg::Writer;
 use sqlx::PgPool;
+use tokio::sync::Notify;
 
 use crate::catalog_cache::CatalogCache;
+use crate::lanes::LaneHandle;
 
 /// Cheap to clone: handles only.
 #[derive(Clone)]
 pub struct AppState {
     /// Reads that no sale waits for.
     pub reads: PgPool,
-    /// Units of work outside the lanes (catalog, users, stock acts).
-    pub writes: PgPool,
+    /// Units of work outside the lanes (catalog, users, stock acts), each in a task of its own.
+    pub writer: Writer,
+    /// The catalog sales are priced from; call `refresh` after a catalog write.
     pub catalog: Arc<CatalogCache>,
+    /// The way of a sale into its transaction.
+    pub lanes: LaneHandle,
+    /// Notify it after a commit that appended to the outbox: the relay's wake-up in the same process.
+    pub committed: Arc<Notify>,
 }

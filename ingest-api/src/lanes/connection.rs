@@ -1,0 +1,59 @@
+//! The one connection of a lane: its own time limits, and plans that never depend on what was sold so far.
+
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{ConnectOptions, Connection, Executor};
+
+/// The lane's session settings. The lane runs two statements, both over arrays joined to indexed tables: only
+/// index look-ups are ever right, whatever the statistics of a young table say.
+const SETTINGS: [(&str, &str); 10] = [
+    ("statement_timeout", "2s"),
+    ("lock_timeout", "1s"),
+    ("idle_in_transaction_session_timeout", "5s"),
+    ("plan_cache_mode", "force_generic_plan"),
+    ("enable_seqscan", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+    ("jit", "off"),
+    ("TimeZone", "UTC"),
+    ("application_name", "vorca-lane"),
+];
+
+/// Opens connections on demand; one that failed is dropped, never reused.
+pub struct LaneConnection {
+    options: PgConnectOptions,
+    open: Option<PgConnection>,
+}
+
+impl LaneConnection {
+    pub fn new(options: PgConnectOptions) -> Self {
+        let options = options.options(SETTINGS).disable_statement_logging();
+        LaneConnection { options, open: None }
+    }
+
+    /// A connection inside a new transaction.
+    pub async fn begin(&mut self) -> Result<&mut PgConnection, sqlx::Error> {
+        if let Some(mut conn) = self.open.take() {
+            // A server that was restarted meanwhile shows here, before anything depends on it.
+            if conn.execute("begin").await.is_ok() {
+                return Ok(self.open.insert(conn));
+            }
+        }
+        let mut conn = PgConnection::connect_with(&self.options).await?;
+        conn.execute("begin").await?;
+        Ok(self.open.insert(conn))
+    }
+
+    /// Ends the transaction without effect; a connection that cannot do so is dropped.
+    pub async fn rollback(&mut self) {
+        if let Some(mut conn) = self.open.take()
+            && conn.execute("rollback").await.is_ok()
+        {
+            self.open = Some(conn);
+        }
+    }
+
+    /// Drops the connection: what its session still does is undone or finished by the server.
+    pub fn discard(&mut self) {
+        self.open = None;
+    }
+}

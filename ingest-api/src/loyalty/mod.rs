@@ -1,0 +1,3 @@
+//! Points of customers: what a sale earns. Balances live in `db::loyalty`.
+
+pub mod accrual;

@@ -1,0 +1,307 @@
+//! Pure: what becomes of each sale of a batch, in arrival order, each on what the ones before it left.
+//!
+//! The order of the checks is rule T9: idempotency key, (terminal, sequence), sale id, receipt identity, then
+//! rights, figures and stock (T14). A refusal consumes no number and changes nothing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use schemas::ids::{AccountId, CustomerId, LocationId, LotId, ProgramId, VariantId, derived_id};
+use serde_json::json;
+
+use super::hash::{document_digest, hex};
+use super::known::{Account, Known, KnownDocument, StockRow, Terminal};
+use super::price::PricedSale;
+use super::refusal::Refusal;
+use super::response::{Figures, SaleBody, instant, tender_bodies};
+use super::types::ValidSale;
+use crate::loyalty::accrual::earn;
+
+/// What a sale is answered.
+#[derive(Debug)]
+pub enum Decision {
+    Accept(Box<Accepted>),
+    /// A twin is stored already: its own answer.
+    Replay(Arc<str>),
+    Refuse(Refusal),
+}
+
+/// Everything of an accepted sale that only its lane could know.
+#[derive(Debug)]
+pub struct Accepted {
+    pub location_seq: i64,
+    pub register_id: Arc<str>,
+    pub flags: Vec<&'static str>,
+    pub document_digest: [u8; 32],
+    pub response: Arc<str>,
+    pub movements: Vec<Movement>,
+    pub entries: Vec<Entry>,
+}
+
+/// One change of a stock row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Movement {
+    pub variant_id: VariantId,
+    pub line_no: i32,
+    pub version: i64,
+    pub delta: i64,
+    pub qty_after: i64,
+    pub threshold: Option<i64>,
+    pub hysteresis: i64,
+    pub unit_cost: Option<i64>,
+}
+
+/// Points given to an account, as one lot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    pub account_id: AccountId,
+    pub customer_id: CustomerId,
+    pub program_id: ProgramId,
+    pub version: i64,
+    pub points: i64,
+    pub points_after: i64,
+    pub lot_id: LotId,
+    pub expires_at: Option<DateTime<Utc>>,
+}
+
+/// Decides one sale and, when it is accepted, brings `known` up to date.
+pub fn decide(known: &mut Known, sale: &ValidSale, key: &str, priced: &Result<PricedSale, Refusal>) -> Decision {
+    if let Some(twin) = match identity(known, sale, key) {
+        Ok(twin) => twin,
+        Err(refusal) => return Decision::Refuse(refusal),
+    } {
+        return Decision::Replay(twin.response.clone());
+    }
+    match accept(known, sale, key, priced) {
+        Ok(accepted) => Decision::Accept(Box::new(accepted)),
+        Err(refusal) => Decision::Refuse(refusal),
+    }
+}
+
+/// Rule T9, steps 1 to 4: the stored twin of this document, none, or what contradicts it.
+fn identity(known: &Known, sale: &ValidSale, key: &str) -> Result<Option<Arc<KnownDocument>>, Refusal> {
+    if let Some(fingerprint) = known.keys.get(&(sale.terminal_id, key.to_owned()))
+        && *fingerprint != sale.content_hash
+    {
+        let detail = "this Idempotency-Key was used with another document";
+        return Err(Refusal::unprocessable("idempotency_key_reuse", detail));
+    }
+    if let Some(twin) = known.documents.by_seq(sale.terminal_id, sale.terminal_seq) {
+        if twin.content_hash == sale.content_hash {
+            return Ok(Some(twin));
+        }
+        let detail = format!("terminal_seq {} belongs to another document", sale.terminal_seq);
+        return Err(Refusal::conflict("sequence_reuse", detail));
+    }
+    if known.documents.by_id(sale.document_id).is_some() {
+        return Err(Refusal::conflict("id_conflict", "this sale_id belongs to another document"));
+    }
+    Ok(None)
+}
+
+fn accept(
+    known: &mut Known,
+    sale: &ValidSale,
+    key: &str,
+    priced: &Result<PricedSale, Refusal>,
+) -> Result<Accepted, Refusal> {
+    let terminal = terminal_of(known, sale)?;
+    let receipt = (sale.location_id(), terminal.register_id.clone(), sale.receipt.series_epoch, sale.receipt.number);
+    if known.documents.by_receipt(&receipt).is_some() {
+        let detail = format!("receipt {} of this series belongs to another document", sale.receipt.number);
+        return Err(Refusal::conflict("receipt_conflict", detail));
+    }
+    let priced = priced.as_ref().map_err(Refusal::clone)?;
+    check_cashier(known, sale)?;
+    if sale.customer_id.is_some_and(|customer| !known.accounts.contains_key(&customer)) {
+        return Err(Refusal::field("/customer_id", "unknown_customer", "no such customer"));
+    }
+    let location = sale.location_id();
+    check_stock(known, location, priced)?;
+
+    // From here on nothing refuses: numbers are taken.
+    let last_seq = known.last_seq.entry(location).or_default();
+    *last_seq += 1;
+    let location_seq = *last_seq;
+    let (movements, is_oversold) = move_stock(known, location, priced);
+    let entries = give_points(known, sale, priced);
+    let flags = if is_oversold { vec!["oversold"] } else { Vec::new() };
+    let digest = document_digest(&priced.priced, &sale.tenders);
+    let points_earned = entries.iter().map(|entry| entry.points).sum();
+    let response = body(known, sale, priced, &terminal, Numbers { location_seq, points_earned }, &flags, &digest);
+    known.keys.insert((sale.terminal_id, key.to_owned()), sale.content_hash);
+    known.documents.insert(KnownDocument {
+        document_id: sale.document_id,
+        terminal_id: sale.terminal_id,
+        terminal_seq: sale.terminal_seq,
+        receipt,
+        content_hash: sale.content_hash,
+        response: response.clone(),
+    });
+    Ok(Accepted {
+        location_seq,
+        register_id: terminal.register_id,
+        flags,
+        document_digest: digest,
+        response,
+        movements,
+        entries,
+    })
+}
+
+fn terminal_of(known: &Known, sale: &ValidSale) -> Result<Terminal, Refusal> {
+    let Some(terminal) = known.terminals.get(&sale.terminal_id) else {
+        return Err(Refusal::forbidden("", "this terminal is not enrolled"));
+    };
+    if !terminal.is_active || terminal.location_id != sale.location_id() {
+        return Err(Refusal::forbidden("/location_id", "this terminal does not sell at that location"));
+    }
+    if sale.receipt.series_epoch > terminal.series_epoch {
+        let message = format!("the register's series epoch is {}", terminal.series_epoch);
+        return Err(Refusal::field("/receipt/series_epoch", "invalid_value", message));
+    }
+    Ok(terminal.clone())
+}
+
+fn check_cashier(known: &Known, sale: &ValidSale) -> Result<(), Refusal> {
+    let Some(rights) = known.rights.get(&(sale.cashier_id, sale.location_id())) else {
+        return Err(Refusal::field("/cashier_id", "unknown_cashier", "no such cashier"));
+    };
+    if !rights.may_sell {
+        return Err(Refusal::forbidden("/cashier_id", "this cashier may not sell at that location"));
+    }
+    if sale.has_override() && !rights.may_override {
+        return Err(Refusal::forbidden("/cashier_id", "this cashier may not override prices at that location"));
+    }
+    Ok(())
+}
+
+/// Rule T14: the sum per variant over the whole document against what is on hand.
+fn check_stock(known: &Known, location: LocationId, sale: &PricedSale) -> Result<(), Refusal> {
+    let mut wanted: BTreeMap<VariantId, i64> = BTreeMap::new();
+    for line in sale.priced.lines.iter().filter(|line| line.variant.tracks_stock) {
+        // At most 1000 lines of a million units: no overflow.
+        *wanted.entry(line.variant.variant_id).or_default() += line.qty;
+    }
+    let (mut short, mut overflows) = (Vec::new(), false);
+    for (variant_id, qty) in wanted {
+        let on_hand = known.stock.get(&(location, variant_id)).map_or(0, |row| row.qty);
+        overflows |= on_hand.checked_sub(qty).is_none();
+        if qty > on_hand {
+            short.push(json!({"variant_id": variant_id, "wanted": qty, "on_hand": on_hand}));
+        }
+    }
+    if overflows {
+        return Err(Refusal::field("/lines", "overflow", "the quantities are out of range"));
+    }
+    if !sale.priced.location.denies_oversell || short.is_empty() {
+        return Ok(());
+    }
+    let detail = format!("{} variant(s) short", short.len());
+    Err(Refusal::conflict("insufficient_stock", detail).with("short", short.into()))
+}
+
+/// One movement per line that tracks stock; whether any went below zero by it.
+fn move_stock(known: &mut Known, location: LocationId, sale: &PricedSale) -> (Vec<Movement>, bool) {
+    let mut is_oversold = false;
+    let lines = sale.priced.lines.iter().filter(|line| line.variant.tracks_stock);
+    let movements = lines.map(|line| {
+        let row: &mut StockRow = known.stock.entry((location, line.variant.variant_id)).or_default();
+        let before = row.qty;
+        row.qty -= line.qty;
+        row.version += 1;
+        row.is_changed = true;
+        is_oversold |= (-row.qty).max(0) > (-before).max(0);
+        Movement {
+            variant_id: line.variant.variant_id,
+            line_no: line.line_no,
+            version: row.version,
+            delta: -line.qty,
+            qty_after: row.qty,
+            threshold: row.threshold,
+            hysteresis: row.hysteresis,
+            unit_cost: line.variant.unit_cost,
+        }
+    });
+    let movements = movements.collect();
+    (movements, is_oversold)
+}
+
+/// Accrual on the net of the lines, without tax; programs that give nothing write nothing.
+fn give_points(known: &mut Known, sale: &ValidSale, priced: &PricedSale) -> Vec<Entry> {
+    let Some(customer_id) = sale.customer_id else { return Vec::new() };
+    let base = priced.priced.total_minor - priced.priced.tax_minor;
+    let accounts = known.accounts.get_mut(&customer_id).map_or(&mut [][..], Vec::as_mut_slice);
+    let mut entries = Vec::new();
+    for account in accounts {
+        let points = earn(base, account.rule);
+        let Some(points_after) = account.points.checked_add(points).filter(|_| points > 0) else { continue };
+        account.points = points_after;
+        account.version += 1;
+        account.is_changed = true;
+        entries.push(entry(account, customer_id, points, sale));
+    }
+    entries
+}
+
+fn entry(account: &Account, customer_id: CustomerId, points: i64, sale: &ValidSale) -> Entry {
+    let lot = derived_id("lot", &format!("{}:{}", sale.document_id, account.program_id));
+    let lifetime = account.expires_after_days.map(|days| TimeDelta::days(days.into()));
+    Entry {
+        account_id: account.account_id,
+        customer_id,
+        program_id: account.program_id,
+        version: account.version,
+        points,
+        points_after: account.points,
+        lot_id: LotId(lot),
+        expires_at: lifetime.and_then(|lifetime| sale.cart.occurred_at.checked_add_signed(lifetime)),
+    }
+}
+
+/// Numbers of the answer that are given in the lane.
+struct Numbers {
+    location_seq: i64,
+    points_earned: i64,
+}
+
+/// The answer: built here once, stored, and sent again to every twin.
+fn body(
+    known: &Known,
+    sale: &ValidSale,
+    priced: &PricedSale,
+    terminal: &Terminal,
+    numbers: Numbers,
+    flags: &[&'static str],
+    digest: &[u8],
+) -> Arc<str> {
+    let body = SaleBody {
+        sale_id: sale.document_id.0,
+        kind: "sale",
+        location_id: sale.location_id().0,
+        location_seq: numbers.location_seq,
+        epoch: known.epoch,
+        terminal_id: sale.terminal_id.0,
+        terminal_seq: sale.terminal_seq,
+        register_id: &terminal.register_id,
+        receipt: sale.receipt,
+        cashier_id: sale.cashier_id.0,
+        customer_id: sale.customer_id.map(Into::into),
+        occurred_at: instant(sale.cart.occurred_at),
+        recorded_at: instant(known.recorded_at),
+        business_date: priced.moment.date,
+        slot: priced.moment.slot,
+        figures: Figures::of(&priced.priced),
+        tenders: tender_bodies(sale),
+        tip_minor: 0,
+        rounding_minor: priced.settled.rounding_minor,
+        change_minor: priced.settled.change_minor,
+        points_earned: numbers.points_earned,
+        flags,
+        content_hash: hex(&sale.content_hash),
+        document_digest: hex(digest),
+    };
+    // A plain struct of numbers and texts always serialises.
+    serde_json::to_string(&body).unwrap_or_default().into()
+}

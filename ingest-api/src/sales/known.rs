@@ -1,0 +1,114 @@
+//! What a lane knows when it decides: the locked rows and the identities already taken. Each accepted sale
+//! changes it, so the next one is decided on what the ones before it left.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use schemas::ids::{AccountId, CustomerId, DocumentId, LocationId, ProgramId, TerminalId, UserId, VariantId};
+
+use crate::loyalty::accrual::EarnRule;
+
+/// State under the locks of one batch.
+#[derive(Debug, Default)]
+pub struct Known {
+    pub epoch: i64,
+    pub catalog_version: i64,
+    /// The database's clock after the locks.
+    pub recorded_at: DateTime<Utc>,
+    /// Last number of each location that could be locked.
+    pub last_seq: HashMap<LocationId, i64>,
+    pub stock: HashMap<(LocationId, VariantId), StockRow>,
+    pub accounts: HashMap<CustomerId, Vec<Account>>,
+    pub terminals: HashMap<TerminalId, Terminal>,
+    pub rights: HashMap<(UserId, LocationId), Rights>,
+    pub documents: Documents,
+    /// Content hash stored under (terminal, idempotency key).
+    pub keys: HashMap<(TerminalId, String), [u8; 32]>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StockRow {
+    pub qty: i64,
+    pub version: i64,
+    pub threshold: Option<i64>,
+    pub hysteresis: i64,
+    /// Whether the row is in the table already.
+    pub exists: bool,
+    pub is_changed: bool,
+}
+
+/// A variant that never moved at a location.
+impl Default for StockRow {
+    fn default() -> Self {
+        StockRow { qty: 0, version: 0, threshold: None, hysteresis: 1000, exists: false, is_changed: false }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct Account {
+    pub account_id: AccountId,
+    pub program_id: ProgramId,
+    pub points: i64,
+    pub version: i64,
+    pub rule: EarnRule,
+    pub expires_after_days: Option<i32>,
+    pub is_changed: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct Terminal {
+    pub location_id: LocationId,
+    pub register_id: Arc<str>,
+    pub series_epoch: i32,
+    pub is_active: bool,
+}
+
+/// What a named cashier may do at a location; None in the map's place: no such person.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rights {
+    pub may_sell: bool,
+    pub may_override: bool,
+}
+
+/// A document that is stored, or was accepted earlier in this batch.
+#[derive(Debug)]
+pub struct KnownDocument {
+    pub document_id: DocumentId,
+    pub terminal_id: TerminalId,
+    pub terminal_seq: i64,
+    pub receipt: ReceiptKey,
+    pub content_hash: [u8; 32],
+    pub response: Arc<str>,
+}
+
+/// Receipt identity: location, register, series epoch, number.
+pub type ReceiptKey = (LocationId, Arc<str>, i32, i64);
+
+/// Documents by each of their identities.
+#[derive(Debug, Default)]
+pub struct Documents {
+    all: Vec<Arc<KnownDocument>>,
+    by_id: HashMap<DocumentId, usize>,
+    by_seq: HashMap<(TerminalId, i64), usize>,
+    by_receipt: HashMap<ReceiptKey, usize>,
+}
+
+impl Documents {
+    pub fn insert(&mut self, document: KnownDocument) {
+        let place = self.all.len();
+        self.by_id.insert(document.document_id, place);
+        self.by_seq.insert((document.terminal_id, document.terminal_seq), place);
+        self.by_receipt.insert(document.receipt.clone(), place);
+        self.all.push(Arc::new(document));
+    }
+    pub fn by_id(&self, id: DocumentId) -> Option<Arc<KnownDocument>> {
+        self.by_id.get(&id).map(|place| self.all[*place].clone())
+    }
+    pub fn by_seq(&self, terminal: TerminalId, seq: i64) -> Option<Arc<KnownDocument>> {
+        self.by_seq.get(&(terminal, seq)).map(|place| self.all[*place].clone())
+    }
+    pub fn by_receipt(&self, receipt: &ReceiptKey) -> Option<Arc<KnownDocument>> {
+        self.by_receipt.get(receipt).map(|place| self.all[*place].clone())
+    }
+}

@@ -1,0 +1,11 @@
+//! The path of a sale: parsed (`types`, `check`), priced (`price`), decided in its lane (`decide`), answered.
+
+pub mod check;
+pub mod decide;
+pub mod events;
+pub mod hash;
+pub mod known;
+pub mod price;
+pub mod refusal;
+pub mod response;
+pub mod types;

@@ -1,0 +1,64 @@
+//! Why a sale is not sold: an answer, never a rollback. Kept apart from HTTP so that deciding stays pure.
+
+use axum::http::StatusCode;
+use serde_json::Value;
+
+use crate::error::{ApiError, FieldProblem};
+
+/// An answer other than a sale; can be given to several twins.
+#[derive(Debug, Clone)]
+pub struct Refusal {
+    pub status: StatusCode,
+    pub code: &'static str,
+    pub detail: String,
+    pub errors: Vec<FieldProblem>,
+    /// One more member of the problem body.
+    pub extra: Option<(&'static str, Value)>,
+}
+
+impl Refusal {
+    fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+        Refusal { status, code, detail: detail.into(), errors: Vec::new(), extra: None }
+    }
+    /// 409: the present state refuses it.
+    pub fn conflict(code: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, code, detail)
+    }
+    /// 422: wrong whatever the state.
+    pub fn unprocessable(code: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, detail)
+    }
+    /// 403: not permitted.
+    pub fn forbidden(pointer: &str, detail: &str) -> Self {
+        let errors = vec![FieldProblem::new(pointer, "forbidden", detail)];
+        Refusal { errors, ..Self::new(StatusCode::FORBIDDEN, "forbidden", detail) }
+    }
+    /// 422 `invalid_value` (or `card_data_refused`) naming each wrong place.
+    pub fn fields(errors: Vec<FieldProblem>) -> Self {
+        let code = match errors.iter().find(|error| error.code == "card_data_refused") {
+            Some(error) => error.code,
+            None => "invalid_value",
+        };
+        let detail = errors.first().map_or_else(String::new, |first| format!("{}: {}", first.pointer, first.message));
+        Refusal { errors, ..Self::unprocessable(code, detail) }
+    }
+    /// 422 at one place.
+    pub fn field(pointer: &str, code: &'static str, message: impl Into<String>) -> Self {
+        Self::fields(vec![FieldProblem::new(pointer, code, message)])
+    }
+    pub fn with(mut self, name: &'static str, value: Value) -> Self {
+        self.extra = Some((name, value));
+        self
+    }
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        let mut error = ApiError::new(refusal.status, refusal.code, refusal.detail);
+        error.errors = refusal.errors;
+        match refusal.extra {
+            Some((name, value)) => error.with_extra(name, value),
+            None => error,
+        }
+    }
+}

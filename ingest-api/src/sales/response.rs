@@ -1,0 +1,192 @@
+//! The answers of the sale routes. A sale's answer is built once, in its lane, and stored as text.
+
+use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
+use serde::Serialize;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::types::{Receipt, ValidSale};
+use crate::pricing::{Priced, PricedLine};
+
+/// A committed sale.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct SaleBody<'a> {
+    pub sale_id: Uuid,
+    #[schema(example = "sale")]
+    pub kind: &'static str,
+    pub location_id: Uuid,
+    /// Gapless number of the act at its location; also the cursor of the changes feed.
+    pub location_seq: i64,
+    pub epoch: i64,
+    pub terminal_id: Uuid,
+    pub terminal_seq: i64,
+    pub register_id: &'a str,
+    pub receipt: Receipt,
+    pub cashier_id: Uuid,
+    pub customer_id: Option<Uuid>,
+    pub occurred_at: String,
+    pub recorded_at: String,
+    pub business_date: NaiveDate,
+    pub slot: i16,
+    #[serde(flatten)]
+    pub figures: Figures<'a>,
+    pub tenders: Vec<TenderBody<'a>>,
+    pub tip_minor: i64,
+    /// Cash rounding: `sum(tenders) - change = total + rounding`.
+    pub rounding_minor: i64,
+    pub change_minor: i64,
+    pub points_earned: i64,
+    /// For instance `oversold`.
+    pub flags: &'a [&'static str],
+    /// SHA-256 of the canonical document, lower-case hex.
+    pub content_hash: String,
+    pub document_digest: String,
+}
+
+/// Every figure of a cart: byte for byte the same in a quote and in the sale that follows it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Figures<'a> {
+    pub currency: &'a str,
+    pub rounding_mode: &'static str,
+    pub lines: Vec<LineBody<'a>>,
+    pub subtotal_minor: i64,
+    pub discount_minor: i64,
+    pub tax_minor: i64,
+    pub total_minor: i64,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct LineBody<'a> {
+    pub line_no: i32,
+    pub variant_id: Uuid,
+    pub product_id: Uuid,
+    pub sku: &'a str,
+    pub name: &'a str,
+    pub qty: i64,
+    pub unit: &'a str,
+    pub list_price_minor: i64,
+    pub unit_price_minor: i64,
+    pub override_reason: Option<&'a str>,
+    pub extended_minor: i64,
+    pub discount_minor: i64,
+    pub discount_reason: Option<&'a str>,
+    pub taxes: Vec<TaxBody<'a>>,
+    pub tax_minor: i64,
+    /// The part of the tax that is added to the price.
+    pub added_tax_minor: i64,
+    pub net_minor: i64,
+    pub payable_minor: i64,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct TaxBody<'a> {
+    pub tax_id: Uuid,
+    pub name: &'a str,
+    pub rate: &'a str,
+    pub base_minor: i64,
+    pub inclusive: bool,
+    #[schema(example = "line")]
+    pub scope: &'static str,
+    pub amount_minor: i64,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct TenderBody<'a> {
+    pub tender_no: i32,
+    pub kind: &'static str,
+    pub amount_minor: i64,
+    pub card_brand: Option<&'a str>,
+    pub card_last_four: Option<&'a str>,
+}
+
+/// A priced cart with the trace of every rounding step.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct QuoteBody<'a> {
+    pub location_id: Uuid,
+    pub occurred_at: String,
+    pub catalog_version: i64,
+    #[serde(flatten)]
+    pub figures: Figures<'a>,
+    /// One entry per rounding step, see the API guide.
+    pub trace: serde_json::Value,
+}
+
+/// Fixed spelling of an instant: UTC with microseconds.
+pub fn instant(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Micros, true)
+}
+
+impl<'a> Figures<'a> {
+    pub fn of(priced: &'a Priced) -> Self {
+        Figures {
+            currency: &priced.location.currency,
+            rounding_mode: priced.location.rounding_mode.as_str(),
+            lines: priced.lines.iter().map(line_body).collect(),
+            subtotal_minor: priced.subtotal_minor,
+            discount_minor: priced.discount_minor,
+            tax_minor: priced.tax_minor,
+            total_minor: priced.total_minor,
+        }
+    }
+}
+
+fn line_body(line: &PricedLine) -> LineBody<'_> {
+    let taxes = line.taxes.iter().map(|tax| TaxBody {
+        tax_id: tax.tax_id,
+        name: &tax.name,
+        rate: &tax.rate,
+        base_minor: tax.base_minor,
+        inclusive: tax.is_inclusive,
+        scope: if tax.is_per_order { "order" } else { "line" },
+        amount_minor: tax.amount_minor,
+    });
+    LineBody {
+        line_no: line.line_no,
+        variant_id: line.variant.variant_id.0,
+        product_id: line.variant.product_id.0,
+        sku: &line.variant.sku,
+        name: &line.variant.name,
+        qty: line.qty,
+        unit: &line.variant.unit,
+        list_price_minor: line.list_price_minor,
+        unit_price_minor: line.unit_price_minor,
+        override_reason: line.override_reason.as_deref(),
+        extended_minor: line.extended_minor,
+        discount_minor: line.discount_minor,
+        discount_reason: line.discount.as_ref().map(|discount| discount.reason.as_str()),
+        taxes: taxes.collect(),
+        tax_minor: line.tax_minor,
+        added_tax_minor: line.added_tax_minor,
+        net_minor: line.net_minor,
+        payable_minor: line.payable_minor,
+    }
+}
+
+/// The tenders of a sale, numbered from 1.
+pub fn tender_bodies(sale: &ValidSale) -> Vec<TenderBody<'_>> {
+    sale.tenders
+        .iter()
+        .enumerate()
+        .map(|(index, tender)| {
+            let card = tender.card.as_ref();
+            TenderBody {
+                tender_no: index as i32 + 1,
+                kind: tender.kind.as_str(),
+                amount_minor: tender.amount_minor,
+                card_brand: card.map(|card| card.brand.as_str()),
+                card_last_four: card.map(|card| card.last_four.as_str()),
+            }
+        })
+        .collect()
+}
+
+/// The quote of `priced`.
+pub fn quote_body(priced: &Priced, occurred_at: DateTime<Utc>) -> QuoteBody<'_> {
+    QuoteBody {
+        location_id: priced.location.location_id.0,
+        occurred_at: instant(occurred_at),
+        catalog_version: priced.catalog_version,
+        figures: Figures::of(priced),
+        trace: serde_json::from_str(&priced.trace).unwrap_or_default(),
+    }
+}

@@ -1,0 +1,205 @@
+//! The wire form of a sale and of a quote, and the valid types they are parsed into.
+
+use chrono::{DateTime, Utc};
+use rust_decimal::Decimal;
+use schemas::ids::{CustomerId, DocumentId, LocationId, TerminalId, UserId, VariantId};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::pricing::{Cart, CartLine, Discount, Override};
+
+/// A sale as the till sends it. Every figure is computed again by the server; `total_minor` must agree.
+#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewSale {
+    /// UUIDv7 made by the till before the first send.
+    pub sale_id: Uuid,
+    pub location_id: Uuid,
+    /// Gapless number of this terminal's documents, from 1.
+    pub terminal_seq: i64,
+    pub receipt: Receipt,
+    pub cashier_id: Uuid,
+    pub customer_id: Option<Uuid>,
+    /// When the goods were sold, by the till's clock: prices and taxes of that instant apply.
+    pub occurred_at: DateTime<Utc>,
+    /// When this request left the till; no part of the document.
+    pub sent_at: Option<DateTime<Utc>>,
+    pub currency: String,
+    pub lines: Vec<NewLine>,
+    pub tenders: Vec<NewTender>,
+    pub total_minor: i64,
+}
+
+/// Receipt identity given by the device: numbers run from 1 in each series epoch of a register.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Receipt {
+    pub series_epoch: i32,
+    pub number: i64,
+}
+
+#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewLine {
+    pub line_no: i32,
+    pub variant_id: Uuid,
+    /// Thousandths: 1000 is one piece.
+    pub qty: i64,
+    pub discount: Option<NewDiscount>,
+    #[serde(rename = "override")]
+    pub override_: Option<NewOverride>,
+}
+
+/// Exactly one of `percent` and `amount_minor`, as `kind` says.
+#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewDiscount {
+    pub kind: DiscountKind,
+    /// Decimal as text, 0 to 100, at most four places.
+    pub percent: Option<String>,
+    pub amount_minor: Option<i64>,
+    pub reason: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DiscountKind {
+    Percent,
+    Amount,
+}
+
+/// Exactly one of `unit_price_minor` and `amount_minor`; the latter only with reason `imported`.
+#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewOverride {
+    pub unit_price_minor: Option<i64>,
+    pub amount_minor: Option<i64>,
+    pub reason: String,
+}
+
+#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewTender {
+    pub kind: TenderKind,
+    /// Cash: what the customer gave; change is computed.
+    pub amount_minor: i64,
+    pub card: Option<Card>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TenderKind {
+    Cash,
+    Card,
+    Other,
+}
+
+impl TenderKind {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            TenderKind::Cash => "cash",
+            TenderKind::Card => "card",
+            TenderKind::Other => "other",
+        }
+    }
+}
+
+/// What may be known of a card: never its number.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Card {
+    /// Reference of the payment service; no card number in any spelling.
+    pub token: String,
+    pub brand: String,
+    /// Four digits.
+    pub last_four: String,
+    /// `MM/YY`.
+    pub expiry: String,
+}
+
+/// A cart to be priced without selling it.
+#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewQuote {
+    pub location_id: Uuid,
+    pub cashier_id: Option<Uuid>,
+    pub customer_id: Option<Uuid>,
+    /// Now when absent.
+    pub occurred_at: Option<DateTime<Utc>>,
+    /// The location's when absent.
+    pub currency: Option<String>,
+    pub lines: Vec<NewLine>,
+}
+
+/// A sale whose every value is in range; whether it may be sold is decided in its lane.
+#[derive(Debug, Clone)]
+pub struct ValidSale {
+    pub document_id: DocumentId,
+    pub terminal_id: TerminalId,
+    pub terminal_seq: i64,
+    pub receipt: Receipt,
+    pub cashier_id: UserId,
+    pub customer_id: Option<CustomerId>,
+    pub sent_at: Option<DateTime<Utc>>,
+    pub cart: Cart,
+    pub tenders: Vec<Tender>,
+    pub total_minor: i64,
+    /// SHA-256 of the canonical document: what makes two sends the same document.
+    pub content_hash: [u8; 32],
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tender {
+    pub kind: TenderKind,
+    pub amount_minor: i64,
+    pub card: Option<Card>,
+}
+
+impl ValidSale {
+    pub fn location_id(&self) -> LocationId {
+        self.cart.location_id
+    }
+
+    /// Cash given and everything else, in minor units.
+    pub fn tendered(&self) -> (i64, i64) {
+        let amount = |is_cash: bool| {
+            let amounts = self.tenders.iter().filter(|tender| (tender.kind == TenderKind::Cash) == is_cash);
+            amounts.map(|tender| tender.amount_minor).fold(0i64, i64::saturating_add)
+        };
+        (amount(true), amount(false))
+    }
+
+    pub fn has_override(&self) -> bool {
+        self.cart.lines.iter().any(|line| line.override_.is_some())
+    }
+}
+
+/// A line as pricing takes it; its values have been checked.
+pub(super) fn cart_line(line: &NewLine) -> CartLine {
+    CartLine {
+        line_no: line.line_no,
+        variant_id: VariantId(line.variant_id),
+        qty: line.qty,
+        discount: line.discount.as_ref().and_then(discount),
+        override_: line.override_.as_ref().and_then(|given| {
+            let reason = given.reason.clone();
+            match (given.unit_price_minor, given.amount_minor) {
+                (Some(unit_price_minor), _) => Some(Override::UnitPrice { unit_price_minor, reason }),
+                (None, Some(amount_minor)) => Some(Override::LineAmount { amount_minor, reason }),
+                (None, None) => None,
+            }
+        }),
+    }
+}
+
+fn discount(given: &NewDiscount) -> Option<Discount> {
+    let reason = given.reason.clone();
+    match given.kind {
+        DiscountKind::Percent => {
+            let percent: Decimal = given.percent.as_deref()?.parse().ok()?;
+            Some(Discount::Percent { percent: percent.normalize(), reason })
+        }
+        DiscountKind::Amount => given.amount_minor.map(|amount_minor| Discount::Amount { amount_minor, reason }),
+    }
+}
