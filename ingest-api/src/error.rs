@@ -7,6 +7,7 @@ use std::borrow::Cow;
 
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use runtime::pg::WriteFailure;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -226,9 +227,8 @@ fn from_unique(constraint: &str) -> ApiError {
     problem
 }
 
-impl ApiError {
-    /// SQLSTATE of the database error behind this problem: decides whether a unit of work runs again.
-    pub fn sqlstate(&self) -> Option<String> {
+impl WriteFailure for ApiError {
+    fn sqlstate(&self) -> Option<String> {
         let error = self.source.as_ref()?.downcast_ref::<sqlx::Error>()?;
         Some(error.as_database_error()?.code()?.into_owned())
     }

@@ -1,7 +1,7 @@
 //! The layer around every route that is not public: token, principal, permission.
 
 use axum::extract::{Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
@@ -26,6 +26,7 @@ pub async fn guard(
     };
     let access = Access { principal, permission };
     let may = access.principal.may_anywhere(permission);
+    let is_write = request.method() != Method::GET;
     let trail = audit::Trail::of(&request, &access.principal);
     if may {
         request.extensions_mut().insert(access);
@@ -35,12 +36,27 @@ pub async fn guard(
     } else {
         ApiError::forbidden("forbidden", "you do not hold the permission for this").into_response()
     };
+    if is_write && response.status().is_success() {
+        follow_up(&app, permission).await;
+    }
     if response.status() == StatusCode::FORBIDDEN
         && let Err(problem) = audit::record_refusal(&app, trail, permission).await
     {
         return problem.into_response();
     }
     response
+}
+
+/// After a committed write: wake the relay, and let this process price with the new catalog at once.
+async fn follow_up(app: &AppState, permission: Permission) {
+    app.committed.notify_one();
+    let is_catalog = matches!(
+        permission,
+        Permission::ManageCatalog | Permission::ManagePrices | Permission::ManageLocations | Permission::ManageUsers
+    );
+    if is_catalog && let Err(error) = app.catalog.refresh().await {
+        tracing::warn!(%error, "the catalog could not be refreshed; it is polled for");
+    }
 }
 
 async fn identify(app: &AppState, request: &Request) -> Result<Principal, ApiError> {

@@ -1,10 +1,267 @@
-//! Every route: path, handler, permission.
+//! Every route in one table: method, path, permission, handler, and what it takes and gives. The router
+//! and the OpenAPI document are both made from it, so neither can know a route the other does not.
 
 use axum::Router;
+use axum::handler::Handler;
+use axum::http::Method;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::routing::{MethodFilter, MethodRouter, on};
+use utoipa::{IntoParams, ToSchema};
 
+use crate::access::Permission::{self, *};
 use crate::app::AppState;
+use crate::auth::{enrolment, login, terminal_token, tokens};
+use crate::catalog::{feed, prices, products, upsert, variants};
+use crate::inventory::{acts, levels};
+use crate::openapi::Operation;
+use crate::page::{Page, PageParams};
+use crate::{changes, context, customers, guard, locations, openapi, reporting, taxes, terminals, users};
 
-/// The public API below `/api/v1`.
+/// Where the API lives.
+pub const BASE: &str = "/api/v1";
+
+/// One row of the table.
+pub struct Route {
+    pub method: Method,
+    /// Below [`BASE`].
+    pub path: &'static str,
+    pub permission: Permission,
+    pub operation: Operation,
+    handler: MethodRouter<AppState>,
+}
+
+fn route<H, T>(method: Method, path: &'static str, permission: Permission, handler: H, summary: &'static str) -> Route
+where
+    H: Handler<T, AppState>,
+    T: 'static,
+{
+    let filter = match method {
+        Method::GET => MethodFilter::GET,
+        Method::PATCH => MethodFilter::PATCH,
+        _ => MethodFilter::POST,
+    };
+    Route { method, path, permission, operation: Operation::new(summary), handler: on(filter, handler) }
+}
+
+fn get<H, T>(path: &'static str, permission: Permission, handler: H, summary: &'static str) -> Route
+where
+    H: Handler<T, AppState>,
+    T: 'static,
+{
+    route(Method::GET, path, permission, handler, summary)
+}
+
+fn post<H, T>(path: &'static str, permission: Permission, handler: H, summary: &'static str) -> Route
+where
+    H: Handler<T, AppState>,
+    T: 'static,
+{
+    route(Method::POST, path, permission, handler, summary)
+}
+
+fn patch<H, T>(path: &'static str, permission: Permission, handler: H, summary: &'static str) -> Route
+where
+    H: Handler<T, AppState>,
+    T: 'static,
+{
+    route(Method::PATCH, path, permission, handler, summary).if_match()
+}
+
+impl Route {
+    /// The JSON body it takes.
+    fn takes<B: ToSchema>(mut self) -> Self {
+        self.operation.takes::<B>();
+        self
+    }
+    /// The JSON body it gives on success.
+    fn gives<B: ToSchema>(mut self, status: u16) -> Self {
+        self.operation.gives::<B>(status);
+        self
+    }
+    /// The query it reads.
+    fn asks<P: IntoParams>(mut self) -> Self {
+        self.operation.asks::<P>();
+        self
+    }
+    /// Needs If-Match.
+    fn if_match(mut self) -> Self {
+        self.operation.header("If-Match", "`ETag` of what was read");
+        self
+    }
+    /// Needs Idempotency-Key; a replay is 200 with the same bytes.
+    fn keyed(mut self) -> Self {
+        self.operation.header("Idempotency-Key", "1 to 255 visible characters, new for each act");
+        self
+    }
+}
+
+/// The table.
+pub fn routes() -> Vec<Route> {
+    [access_routes(), place_routes(), catalog_routes(), member_routes(), stock_routes(), feed_routes()]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+fn access_routes() -> Vec<Route> {
+    vec![
+        post("/auth/login", Public, login::log_in, "Log in with a password")
+            .takes::<login::Login>()
+            .gives::<tokens::IssuedToken>(200),
+        post("/auth/terminal-token", Public, terminal_token::issue_terminal_token, "Exchange a signature for a token")
+            .takes::<terminal_token::TerminalTokenRequest>()
+            .gives::<tokens::IssuedToken>(200),
+        post("/enrolments", Public, enrolment::enrol, "Bind a device to a terminal with a one-time code")
+            .takes::<enrolment::NewEnrolment>()
+            .gives::<enrolment::Enrolled>(201),
+        post("/users", ManageUsers, users::create_user, "Make a user")
+            .takes::<users::NewUser>()
+            .gives::<users::User>(201),
+        get("/users", ReadUsers, users::list_users, "List users").asks::<PageParams>().gives::<Page<users::User>>(200),
+        get("/users/{user_id}", ReadUsers, users::find_user, "Read a user").gives::<users::User>(200),
+        patch("/users/{user_id}", ManageUsers, users::edit_user, "Edit a user")
+            .takes::<users::UserEdit>()
+            .gives::<users::User>(200),
+        post("/terminals", ManageTerminals, terminals::create_terminal, "Make a terminal")
+            .takes::<terminals::NewTerminal>()
+            .gives::<terminals::Terminal>(201),
+        get("/terminals", ReadTerminals, terminals::list_terminals, "List terminals")
+            .asks::<terminals::TerminalParams>()
+            .gives::<Page<terminals::Terminal>>(200),
+        get("/terminals/{terminal_id}", ReadTerminals, terminals::find_terminal, "Read a terminal and its next numbers")
+            .gives::<terminals::TerminalWithNumbers>(200),
+        post(
+            "/terminals/{terminal_id}/enrolment-codes",
+            ManageTerminals,
+            enrolment::create_code,
+            "Make a one-time code that binds a device",
+        )
+        .gives::<enrolment::EnrolmentCode>(201),
+    ]
+}
+
+fn place_routes() -> Vec<Route> {
+    vec![
+        post("/locations", ManageLocations, locations::create_location, "Make a location")
+            .takes::<locations::NewLocation>()
+            .gives::<locations::Location>(201),
+        get("/locations", ReadLocations, locations::list_locations, "List locations")
+            .asks::<PageParams>()
+            .gives::<Page<locations::Location>>(200),
+        get("/locations/{location_id}", ReadLocations, locations::find_location, "Read a location")
+            .gives::<locations::Location>(200),
+        patch("/locations/{location_id}", ManageLocations, locations::edit_location, "Edit a location")
+            .takes::<locations::LocationEdit>()
+            .gives::<locations::Location>(200),
+        post("/tax-profiles", ManageCatalog, taxes::create_tax_profile, "Make a tax profile")
+            .takes::<taxes::NewTaxProfile>()
+            .gives::<taxes::TaxProfile>(201),
+        get("/tax-profiles", ReadCatalog, taxes::list_tax_profiles, "List tax profiles")
+            .asks::<PageParams>()
+            .gives::<Page<taxes::TaxProfile>>(200),
+        get("/tax-profiles/{tax_profile_id}", ReadCatalog, taxes::find_tax_profile, "Read a tax profile")
+            .gives::<taxes::TaxProfile>(200),
+        post("/tax-profiles/{tax_profile_id}/rates", ManageCatalog, taxes::add_rates, "Set the rates from an instant on")
+            .if_match()
+            .takes::<taxes::NewRates>()
+            .gives::<taxes::TaxProfile>(201),
+    ]
+}
+
+fn catalog_routes() -> Vec<Route> {
+    vec![
+        post("/catalog/upsert", ManageCatalog, upsert::upsert_catalog, "Bring products, variants and prices up to date")
+            .takes::<upsert::CatalogUpsert>()
+            .gives::<upsert::CatalogStored>(200),
+        get("/catalog/changes", ReadCatalog, feed::list_changes, "Follow the catalog")
+            .asks::<feed::FeedParams>()
+            .gives::<feed::CatalogChanges>(200),
+        get("/products", ReadCatalog, products::list_products, "List products")
+            .asks::<PageParams>()
+            .gives::<Page<products::Product>>(200),
+        get("/products/{product_id}", ReadCatalog, products::find_product, "Read a product")
+            .gives::<products::Product>(200),
+        patch("/products/{product_id}", ManageCatalog, products::edit_product, "Edit a product")
+            .takes::<products::ProductEdit>()
+            .gives::<products::Product>(200),
+        get("/variants", ReadCatalog, variants::list_variants, "List variants")
+            .asks::<variants::VariantParams>()
+            .gives::<Page<variants::Variant>>(200),
+        get("/variants/{variant_id}", ReadCatalog, variants::find_variant, "Read a variant")
+            .gives::<variants::Variant>(200),
+        patch("/variants/{variant_id}", ManageCatalog, variants::edit_variant, "Edit a variant")
+            .takes::<variants::VariantEdit>()
+            .gives::<variants::Variant>(200),
+        get("/variants/{variant_id}/prices", ReadCatalog, prices::list_prices, "List the price versions of a variant")
+            .asks::<PageParams>()
+            .gives::<Page<prices::Price>>(200),
+        post("/prices", ManagePrices, prices::create_prices, "Add price versions")
+            .takes::<prices::NewPrices>()
+            .gives::<prices::StoredPrices>(201),
+    ]
+}
+
+fn member_routes() -> Vec<Route> {
+    vec![
+        post("/members", CreateMembers, customers::create_member, "Make a member")
+            .takes::<customers::NewMember>()
+            .gives::<customers::Member>(201),
+        post("/members/upsert", ImportMembers, customers::upsert_members, "Make the members that do not exist yet")
+            .takes::<customers::MembersUpsert>()
+            .gives::<customers::MembersStored>(200),
+        get("/members", ReadMembers, customers::list_members, "List or look up members")
+            .asks::<customers::MemberParams>()
+            .gives::<Page<customers::Member>>(200),
+        get("/members/{customer_id}", ReadMembers, customers::find_member, "Read a member")
+            .gives::<customers::Member>(200),
+        get("/members/{customer_id}/loyalty", ReadMembers, customers::find_loyalty, "Read a member's points")
+            .gives::<customers::Loyalty>(200),
+    ]
+}
+
+fn stock_routes() -> Vec<Route> {
+    vec![
+        post("/stock/receipts", ManageStock, acts::create_receipt, "Book goods that arrived")
+            .keyed()
+            .takes::<acts::NewReceipt>()
+            .gives::<acts::StockAct>(201),
+        post("/stock/adjustments", ManageStock, acts::create_adjustment, "Correct stock, with a reason")
+            .keyed()
+            .takes::<acts::NewAdjustment>()
+            .gives::<acts::StockAct>(201),
+        post("/stock/thresholds", ManageStock, acts::set_thresholds, "Set the limits below which stock is low")
+            .keyed()
+            .takes::<acts::NewThresholds>()
+            .gives::<acts::StockAct>(201),
+        get("/stock", ReadStock, levels::list_stock, "List stock")
+            .asks::<levels::StockParams>()
+            .gives::<Page<levels::StockLevel>>(200),
+        get("/stock/movements", ReadStock, levels::list_movements, "List movements of a location")
+            .asks::<levels::MovementParams>()
+            .gives::<Page<levels::Movement>>(200),
+    ]
+}
+
+fn feed_routes() -> Vec<Route> {
+    vec![
+        get("/changes", ReadChanges, changes::list_changes, "Follow the documents and acts of a location")
+            .asks::<changes::ChangeParams>()
+            .gives::<changes::Changes>(200),
+        get("/reports/kpis", ReadReports, reporting::list_kpis, "Read KPIs and how fresh they are")
+            .asks::<reporting::KpiParams>()
+            .gives::<reporting::KpiReport>(200),
+    ]
+}
+
+/// The public API: the table behind its guards, the OpenAPI document and its pages.
 pub fn router(app: AppState) -> Router {
-    Router::new().with_state(app)
+    let mut api = Router::new();
+    for route in routes() {
+        let handler = match route.permission {
+            Public => route.handler,
+            permission => route.handler.layer(from_fn_with_state((app.clone(), permission), guard::guard)),
+        };
+        api = api.route(route.path, handler);
+    }
+    Router::new().nest(BASE, api.with_state(app)).merge(openapi::pages()).layer(from_fn(context::stamp))
 }

@@ -41,17 +41,17 @@ create table catalog_counter (
 );
 insert into catalog_counter (version) values (0);
 
--- Append-only feed of catalog states: what GET /catalog/changes pages.
+-- Append-only feed of catalog states: what GET /catalog/changes pages. Each change has a version of its
+-- own; location_id is set on what concerns one location only.
 create table catalog_changes (
-    catalog_version  bigint not null,
-    ordinal          integer not null,
+    catalog_version  bigint primary key,
     kind             text not null check (kind in ('product', 'variant', 'price', 'tax_profile', 'location', 'cashier')),
     object_id        uuid not null,
     object_version   bigint not null,
+    location_id      uuid,
     body             jsonb not null,
     deleted          boolean not null default false,
-    recorded_at      timestamptz not null default now(),
-    primary key (catalog_version, ordinal)
+    recorded_at      timestamptz not null default now()
 );
 
 create table locations (
@@ -179,6 +179,14 @@ create table enrolment_codes (
     terminal_id  uuid not null references terminals,
     expires_at   timestamptz not null,
     used_at      timestamptz
+);
+
+-- Nonces of signed token requests, single use while their window is open.
+create table terminal_nonces (
+    terminal_id  uuid not null references terminals,
+    nonce        text not null,
+    expires_at   timestamptz not null,
+    primary key (terminal_id, nonce)
 );
 
 -- Customers carry no personal data until sealed columns exist.
@@ -399,6 +407,7 @@ create table stock_acts (
     recorded_at   timestamptz not null,
     line_count    integer not null
 );
+create unique index stock_acts_by_location on stock_acts (location_id, location_seq, epoch);
 
 -- Fast path of idempotency (kept 7 days); a document's own identity is unique for ever.
 create table idempotency_keys (

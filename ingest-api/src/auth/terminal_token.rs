@@ -1,0 +1,118 @@
+//! `POST /auth/terminal-token`: a device proves its key by signing the request; each nonce counts once.
+
+use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chrono::{DateTime, TimeDelta, Utc};
+use schemas::ids::{LocationId, TerminalId};
+use serde::Deserialize;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::app::AppState;
+use crate::auth::tokens::{IssuedToken, Subject};
+use crate::checks::Checks;
+use crate::edits::json_response;
+use crate::error::ApiError;
+use crate::extract::{Body, Valid};
+
+/// How far the device's clock may be off.
+const WINDOW_SECONDS: i64 = 300;
+const NONCE_CHARS_MIN: usize = 16;
+const NONCE_CHARS_MAX: usize = 128;
+const SIGNATURE_CHARS_MAX: usize = 128;
+
+/// A signed request of a device. The signature covers the text
+/// `vorca-terminal-token\n<terminal_id>\n<issued_at>\n<nonce>`, with the values exactly as sent.
+#[derive(Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TerminalTokenRequest {
+    pub terminal_id: Uuid,
+    /// RFC 3339; at most five minutes off.
+    pub issued_at: String,
+    /// 16 to 128 characters, single use.
+    pub nonce: String,
+    /// Ed25519, base64url without padding.
+    pub signature: String,
+}
+
+impl Body for TerminalTokenRequest {
+    const BYTES_MAX: usize = 16 << 10;
+    fn check(&mut self, checks: &mut Checks) {
+        let is_instant = DateTime::parse_from_rfc3339(&self.issued_at).is_ok();
+        checks.that(is_instant, "/issued_at", "is no RFC 3339 instant");
+        let is_plain = self.nonce.bytes().all(|byte| byte.is_ascii_graphic());
+        let is_sized = (NONCE_CHARS_MIN..=NONCE_CHARS_MAX).contains(&self.nonce.len());
+        checks.that(is_plain && is_sized, "/nonce", "must be 16 to 128 visible ASCII characters");
+        checks.that(self.signature.len() <= SIGNATURE_CHARS_MAX, "/signature", "is too long");
+    }
+}
+
+/// The text that a device signs.
+pub fn signed_text(terminal_id: &str, issued_at: &str, nonce: &str) -> String {
+    format!("vorca-terminal-token\n{terminal_id}\n{issued_at}\n{nonce}")
+}
+
+/// `POST /auth/terminal-token`
+pub async fn issue_terminal_token(
+    State(app): State<AppState>,
+    Valid(request): Valid<TerminalTokenRequest>,
+) -> Result<Response, ApiError> {
+    let issued_at = DateTime::parse_from_rfc3339(&request.issued_at).map_err(|_| ApiError::unauthenticated())?;
+    let issued_at = issued_at.with_timezone(&Utc);
+    if (Utc::now() - issued_at).abs() > TimeDelta::seconds(WINDOW_SECONDS) {
+        return Err(ApiError::unauthenticated());
+    }
+    let known: Option<(Vec<u8>, Uuid, i32)> = sqlx::query_as(
+        "select t.device_public_key, t.location_id, t.session_version
+         from terminals t join locations l using (location_id)
+         where t.terminal_id = $1 and t.is_active and l.is_active and t.device_public_key is not null",
+    )
+    .bind(request.terminal_id)
+    .fetch_optional(&app.reads)
+    .await?;
+    let (key, location_id, session_version) = known.ok_or_else(ApiError::unauthenticated)?;
+    let text = signed_text(&request.terminal_id.to_string(), &request.issued_at, &request.nonce);
+    let signature = URL_SAFE_NO_PAD.decode(&request.signature).map_err(|_| ApiError::unauthenticated())?;
+    UnparsedPublicKey::new(&ED25519, key)
+        .verify(text.as_bytes(), &signature)
+        .map_err(|_| ApiError::unauthenticated())?;
+    spend_nonce(&app, &request, issued_at).await?;
+    let subject = Subject::Terminal(TerminalId(request.terminal_id), LocationId(location_id));
+    let token: IssuedToken = app.auth.tokens.issue(subject, session_version).map_err(ApiError::internal)?;
+    json_response(StatusCode::OK, &token)
+}
+
+/// 401 when the nonce was used; those whose window has closed are forgotten.
+async fn spend_nonce(
+    app: &AppState,
+    request: &TerminalTokenRequest,
+    issued_at: DateTime<Utc>,
+) -> Result<(), ApiError> {
+    let expires_at = issued_at + TimeDelta::seconds(2 * WINDOW_SECONDS);
+    let is_fresh = app
+        .writer
+        .write((request.terminal_id, request.nonce.clone(), expires_at), |tx, (terminal_id, nonce, expires_at)| {
+            Box::pin(async move {
+                sqlx::query("delete from terminal_nonces where terminal_id = $1 and expires_at < now()")
+                    .bind(terminal_id)
+                    .execute(&mut **tx)
+                    .await?;
+                let done = sqlx::query(
+                    "insert into terminal_nonces (terminal_id, nonce, expires_at) values ($1, $2, $3)
+                     on conflict do nothing",
+                )
+                .bind(terminal_id)
+                .bind(nonce)
+                .bind(expires_at)
+                .execute(&mut **tx)
+                .await?;
+                Ok::<_, ApiError>(done.rows_affected() == 1)
+            })
+        })
+        .await?;
+    if is_fresh { Ok(()) } else { Err(ApiError::unauthenticated()) }
+}

@@ -1,0 +1,230 @@
+//! Members: a random identifier and an opaque member number, nothing personal. The loyalty account is
+//! made with the member, never inside a sale.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use crate::access::Access;
+use crate::app::AppState;
+use crate::audit::{self, Entry};
+use crate::auth::login::random_text;
+use crate::checks::{BULK_ROWS_MAX, CODE_CHARS_MAX, Checks};
+use crate::context::Context;
+use crate::db::customers as db;
+use crate::edits::{json_response, with_etag};
+use crate::error::ApiError;
+use crate::extract::{Body, Params, PathId, Valid};
+use crate::page::{self, Page};
+
+const LIST: &str = "members";
+const NUMBER_CHARS_MAX: usize = 40;
+
+/// A member to be.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewMember {
+    pub customer_id: Option<Uuid>,
+    pub external_id: Option<String>,
+    /// Generated when absent.
+    pub member_number: Option<String>,
+}
+
+impl Body for NewMember {
+    fn check(&mut self, checks: &mut Checks) {
+        checks.new_id("/customer_id", self.customer_id);
+        checks.text_opt("/external_id", &mut self.external_id, CODE_CHARS_MAX);
+        checks.text_opt("/member_number", &mut self.member_number, NUMBER_CHARS_MAX);
+    }
+}
+
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MemberRow {
+    pub external_id: String,
+    /// Generated when absent; of a known member it stays as it is.
+    pub member_number: Option<String>,
+}
+
+/// Members by the caller's own identifiers, 1 to 10,000.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MembersUpsert {
+    pub members: Vec<MemberRow>,
+}
+
+impl Body for MembersUpsert {
+    const BYTES_MAX: usize = 8 << 20;
+    fn check(&mut self, checks: &mut Checks) {
+        checks.rows("/members", self.members.len(), BULK_ROWS_MAX);
+        let mut seen = std::collections::HashSet::new();
+        for (i, row) in self.members.iter_mut().enumerate().take(BULK_ROWS_MAX) {
+            checks.text(format_args!("/members/{i}/external_id"), &mut row.external_id, CODE_CHARS_MAX);
+            checks.text_opt(format_args!("/members/{i}/member_number"), &mut row.member_number, NUMBER_CHARS_MAX);
+            checks.that(seen.insert(row.external_id.clone()), format_args!("/members/{i}/external_id"), "stands twice");
+        }
+    }
+}
+
+/// A member as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, sqlx::FromRow, ToSchema)]
+pub struct Member {
+    pub customer_id: Uuid,
+    pub external_id: Option<String>,
+    pub member_number: String,
+    pub version: i64,
+    pub created_at: DateTime<Utc>,
+}
+
+#[derive(Debug, Clone, Serialize, sqlx::FromRow, ToSchema)]
+pub struct StoredMember {
+    pub external_id: String,
+    pub customer_id: Uuid,
+    pub member_number: String,
+}
+
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct MembersStored {
+    pub created: usize,
+    pub unchanged: usize,
+    pub members: Vec<StoredMember>,
+}
+
+/// 60 random bits: tells nothing about who or when.
+fn new_number() -> String {
+    format!("M{}", random_text(12))
+}
+
+/// `POST /members`
+pub async fn create_member(
+    State(app): State<AppState>,
+    access: Access,
+    context: Context,
+    Valid(new): Valid<NewMember>,
+) -> Result<Response, ApiError> {
+    let member = app
+        .writer
+        .write((new, access.principal, context), |tx, (new, who, context)| {
+            Box::pin(async move {
+                let id = new.customer_id.unwrap_or_else(Uuid::now_v7);
+                let number = new.member_number.clone().unwrap_or_else(new_number);
+                let member = db::insert(tx, id, new.external_id.as_deref(), &number).await?;
+                let entry = Entry::done(who, "member.create", format!("member/{id}")).states(None, &member);
+                audit::record(tx, context, entry).await?;
+                Ok::<_, ApiError>(member)
+            })
+        })
+        .await?;
+    with_etag(StatusCode::CREATED, &member, member.version)
+}
+
+/// `POST /members/upsert`
+pub async fn upsert_members(
+    State(app): State<AppState>,
+    access: Access,
+    context: Context,
+    Valid(rows): Valid<MembersUpsert>,
+) -> Result<Response, ApiError> {
+    access.require_everywhere()?;
+    let _turn = crate::catalog::upsert::one_at_a_time().await?;
+    let stored = app
+        .writer
+        .write((rows.members, access.principal, context), |tx, (rows, who, context)| {
+            Box::pin(async move {
+                crate::db::catalog::allow_bulk(tx).await?;
+                let numbers: Vec<String> =
+                    rows.iter().map(|row| row.member_number.clone().unwrap_or_else(new_number)).collect();
+                let created = db::insert_missing(tx, rows, &numbers).await?;
+                if created > 0 {
+                    let entry = Entry::done(who, "member.upsert", format!("members/{created}"));
+                    audit::record(tx, context, entry).await?;
+                }
+                let members = db::by_external_id(tx, rows).await?;
+                Ok::<_, ApiError>(MembersStored { created, unchanged: rows.len() - created, members })
+            })
+        })
+        .await?;
+    json_response(StatusCode::OK, &stored)
+}
+
+/// `GET /members/{customer_id}`
+pub async fn find_member(State(app): State<AppState>, PathId(id): PathId) -> Result<Response, ApiError> {
+    let member = db::find(&app.reads, id).await?.ok_or_else(|| ApiError::not_found("member"))?;
+    with_etag(StatusCode::OK, &member, member.version)
+}
+
+/// Query of the list of members.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct MemberParams {
+    pub member_number: Option<String>,
+    pub external_id: Option<String>,
+    /// Rows of a page, 1 to 500 (100).
+    pub limit: Option<i64>,
+    /// `next_cursor` of the page before.
+    pub cursor: Option<String>,
+}
+
+/// `GET /members`
+pub async fn list_members(
+    State(app): State<AppState>,
+    Params(mut params): Params<MemberParams>,
+) -> Result<Response, ApiError> {
+    let mut checks = Checks::default();
+    checks.text_opt("/member_number", &mut params.member_number, NUMBER_CHARS_MAX);
+    checks.text_opt("/external_id", &mut params.external_id, CODE_CHARS_MAX);
+    checks.done()?;
+    let limit = page::limit(params.limit)?;
+    let after: Option<Uuid> = app.auth.cursors.open(LIST, params.cursor.as_deref())?;
+    let rows = db::list(&app.reads, &params, after, limit + 1).await?;
+    let page = Page::of(rows, limit, &app.auth.cursors, LIST, |row: &Member| row.customer_id)?;
+    json_response(StatusCode::OK, &page)
+}
+
+/// Points of a member that were earned together and expire together.
+#[derive(Debug, Clone, Serialize, sqlx::FromRow, ToSchema)]
+pub struct Lot {
+    #[serde(skip)]
+    #[schema(ignore)]
+    pub account_id: Uuid,
+    pub lot_id: Uuid,
+    /// The document that earned them.
+    pub cause_id: Uuid,
+    pub earned_at: DateTime<Utc>,
+    pub available_at: DateTime<Utc>,
+    pub expires_at: Option<DateTime<Utc>>,
+    pub points: i64,
+    pub remaining: i64,
+}
+
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct LoyaltyAccount {
+    pub account_id: Uuid,
+    pub program_id: Uuid,
+    pub program: String,
+    pub points: i64,
+    pub version: i64,
+    /// Lots with points left, oldest first; at most 500.
+    pub lots: Vec<Lot>,
+}
+
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Loyalty {
+    pub customer_id: Uuid,
+    pub accounts: Vec<LoyaltyAccount>,
+}
+
+/// `GET /members/{customer_id}/loyalty`
+pub async fn find_loyalty(State(app): State<AppState>, PathId(id): PathId) -> Result<Response, ApiError> {
+    let mut tx = app.reads.begin().await?;
+    if db::find(&mut *tx, id).await?.is_none() {
+        return Err(ApiError::not_found("member"));
+    }
+    let loyalty = Loyalty { customer_id: id, accounts: db::accounts(&mut tx, id).await? };
+    json_response(StatusCode::OK, &loyalty)
+}

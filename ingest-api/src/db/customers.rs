@@ -1,0 +1,135 @@
+//! Members, their loyalty accounts and lots.
+
+use std::collections::HashMap;
+
+use runtime::pg::PgTx;
+use sqlx::{AssertSqlSafe, PgConnection, PgExecutor};
+use uuid::Uuid;
+
+use crate::customers::{Lot, LoyaltyAccount, Member, MemberParams, MemberRow, StoredMember};
+
+const COLUMNS: &str = "customer_id, external_id, member_number, version, created_at";
+const LOTS_MAX: i64 = 500;
+
+/// Inserts a member and an account in every program.
+pub async fn insert(
+    tx: &mut PgTx,
+    id: Uuid,
+    external_id: Option<&str>,
+    member_number: &str,
+) -> Result<Member, sqlx::Error> {
+    let member = sqlx::query_as(AssertSqlSafe(format!(
+        "insert into customers (customer_id, external_id, member_number, version) values ($1, $2, $3, 1)
+         returning {COLUMNS}"
+    )))
+    .bind(id)
+    .bind(external_id)
+    .bind(member_number)
+    .fetch_one(&mut **tx)
+    .await?;
+    insert_accounts(tx, &[id]).await?;
+    Ok(member)
+}
+
+async fn insert_accounts(tx: &mut PgTx, customers: &[Uuid]) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "insert into loyalty_accounts (account_id, customer_id, program_id)
+         select gen_random_uuid(), customer_id, program_id
+         from unnest($1::uuid[]) as row (customer_id) cross join loyalty_programs",
+    )
+    .bind(customers)
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// Inserts the members whose external id is not known; returns how many.
+pub async fn insert_missing(tx: &mut PgTx, rows: &[MemberRow], numbers: &[String]) -> Result<usize, sqlx::Error> {
+    let created: Vec<Uuid> = sqlx::query_scalar(
+        "insert into customers (customer_id, external_id, member_number, version)
+         select customer_id, external_id, member_number, 1
+         from unnest($1::uuid[], $2::text[], $3::text[]) as row (customer_id, external_id, member_number)
+         order by external_id
+         on conflict (external_id) do nothing returning customer_id",
+    )
+    .bind(rows.iter().map(|_| Uuid::now_v7()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.external_id.as_str()).collect::<Vec<_>>())
+    .bind(numbers)
+    .fetch_all(&mut **tx)
+    .await?;
+    insert_accounts(tx, &created).await?;
+    Ok(created.len())
+}
+
+/// In the order of the rows.
+pub async fn by_external_id(tx: &mut PgTx, rows: &[MemberRow]) -> Result<Vec<StoredMember>, sqlx::Error> {
+    sqlx::query_as(
+        "select c.external_id, c.customer_id, c.member_number
+         from unnest($1::text[]) with ordinality as row (external_id, place) join customers c using (external_id)
+         order by place",
+    )
+    .bind(rows.iter().map(|row| row.external_id.as_str()).collect::<Vec<_>>())
+    .fetch_all(&mut **tx)
+    .await
+}
+
+pub async fn find(executor: impl PgExecutor<'_>, id: Uuid) -> Result<Option<Member>, sqlx::Error> {
+    sqlx::query_as(AssertSqlSafe(format!("select {COLUMNS} from customers where customer_id = $1")))
+        .bind(id)
+        .fetch_optional(executor)
+        .await
+}
+
+pub async fn list(
+    executor: impl PgExecutor<'_>,
+    params: &MemberParams,
+    after: Option<Uuid>,
+    limit: i64,
+) -> Result<Vec<Member>, sqlx::Error> {
+    sqlx::query_as(AssertSqlSafe(format!(
+        "select {COLUMNS} from customers
+         where ($1::text is null or member_number = $1) and ($2::text is null or external_id = $2)
+           and ($3::uuid is null or customer_id > $3)
+         order by customer_id limit $4"
+    )))
+    .bind(&params.member_number)
+    .bind(&params.external_id)
+    .bind(after)
+    .bind(limit)
+    .fetch_all(executor)
+    .await
+}
+
+pub async fn accounts(conn: &mut PgConnection, customer: Uuid) -> Result<Vec<LoyaltyAccount>, sqlx::Error> {
+    let accounts: Vec<(Uuid, Uuid, String, i64, i64)> = sqlx::query_as(
+        "select a.account_id, a.program_id, p.name, a.points, a.version
+         from loyalty_accounts a join loyalty_programs p using (program_id)
+         where a.customer_id = $1 order by a.account_id",
+    )
+    .bind(customer)
+    .fetch_all(&mut *conn)
+    .await?;
+    let lots: Vec<Lot> = sqlx::query_as(
+        "select account_id, lot_id, cause_id, earned_at, available_at, expires_at, points, remaining
+         from loyalty_lots where account_id = any($1) and remaining > 0 order by earned_at, lot_id limit $2",
+    )
+    .bind(accounts.iter().map(|account| account.0).collect::<Vec<_>>())
+    .bind(LOTS_MAX)
+    .fetch_all(conn)
+    .await?;
+    let mut by_account: HashMap<Uuid, Vec<Lot>> = HashMap::new();
+    for lot in lots {
+        by_account.entry(lot.account_id).or_default().push(lot);
+    }
+    Ok(accounts
+        .into_iter()
+        .map(|(account_id, program_id, program, points, version)| LoyaltyAccount {
+            account_id,
+            program_id,
+            program,
+            points,
+            version,
+            lots: by_account.remove(&account_id).unwrap_or_default(),
+        })
+        .collect())
+}

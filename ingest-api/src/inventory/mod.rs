@@ -1,0 +1,5 @@
+//! Stock: acts that change it outside sales (receipts, adjustments, thresholds), and what there is.
+
+pub mod acts;
+pub mod levels;
+pub mod store;

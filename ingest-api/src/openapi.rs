@@ -1,0 +1,182 @@
+//! The OpenAPI document, made from the route table and the types of the handlers.
+
+use axum::Router;
+use utoipa::openapi::path::{HttpMethod, OperationBuilder, ParameterBuilder, ParameterIn, PathItem, Paths};
+use utoipa::openapi::request_body::RequestBodyBuilder;
+use utoipa::openapi::schema::{Object, Type};
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{
+    Components, Content, InfoBuilder, OpenApi, OpenApiBuilder, Ref, RefOr, Required, ResponseBuilder, Schema, ServerBuilder,
+};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_swagger_ui::SwaggerUi;
+
+use crate::access::Permission;
+use crate::error::CODES;
+use crate::router::{BASE, Route, routes};
+
+type Schemas = Vec<(String, RefOr<Schema>)>;
+
+/// What the document says about one route.
+pub struct Operation {
+    builder: OperationBuilder,
+    schemas: Schemas,
+}
+
+impl Operation {
+    pub fn new(summary: &'static str) -> Self {
+        Operation { builder: OperationBuilder::new().summary(Some(summary)), schemas: Vec::new() }
+    }
+
+    fn reference<B: ToSchema>(&mut self) -> RefOr<Schema> {
+        self.schemas.push((B::name().into_owned(), B::schema()));
+        B::schemas(&mut self.schemas);
+        Ref::from_schema_name(B::name()).into()
+    }
+
+    pub fn takes<B: ToSchema>(&mut self) {
+        let body = self.reference::<B>();
+        let body = RequestBodyBuilder::new()
+            .content("application/json", Content::new(Some(body)))
+            .required(Some(Required::True))
+            .build();
+        self.builder = std::mem::take(&mut self.builder).request_body(Some(body));
+    }
+
+    pub fn gives<B: ToSchema>(&mut self, status: u16) {
+        let body = self.reference::<B>();
+        let response =
+            ResponseBuilder::new().description("Done").content("application/json", Content::new(Some(body))).build();
+        self.builder = std::mem::take(&mut self.builder).response(status.to_string(), response);
+    }
+
+    pub fn asks<P: IntoParams>(&mut self) {
+        let mut builder = std::mem::take(&mut self.builder);
+        for parameter in P::into_params(|| Some(ParameterIn::Query)) {
+            builder = builder.parameter(parameter);
+        }
+        self.builder = builder;
+    }
+
+    pub fn header(&mut self, name: &str, description: &str) {
+        let parameter = ParameterBuilder::new()
+            .name(name)
+            .parameter_in(ParameterIn::Header)
+            .required(Required::True)
+            .description(Some(description))
+            .schema(Some(Object::with_type(Type::String)))
+            .build();
+        self.builder = std::mem::take(&mut self.builder).parameter(parameter);
+    }
+}
+
+/// One wrong place of a request.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes what error.rs writes")]
+struct ProblemFinding {
+    /// JSON pointer into the body, for instance `/lines/0/qty`.
+    pointer: String,
+    code: String,
+    message: String,
+}
+
+/// RFC 9457. Every answer of 400 and above has this form.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes what error.rs writes")]
+struct Problem {
+    r#type: String,
+    title: String,
+    status: u16,
+    detail: String,
+    /// One of the catalogue in the description of this document.
+    code: String,
+    /// Whether the very same request may succeed when it is sent again.
+    retryable: bool,
+    request_id: String,
+    errors: Vec<ProblemFinding>,
+}
+
+/// The document.
+pub fn document() -> OpenApi {
+    let mut schemas: Schemas = vec![("Problem".to_owned(), <Problem as utoipa::PartialSchema>::schema())];
+    Problem::schemas(&mut schemas);
+    let mut paths = Paths::new();
+    for route in routes() {
+        let path = format!("{BASE}{}", route.path);
+        let method = match route.method {
+            axum::http::Method::GET => HttpMethod::Get,
+            axum::http::Method::PATCH => HttpMethod::Patch,
+            _ => HttpMethod::Post,
+        };
+        let operation = describe(route, &mut schemas);
+        match paths.paths.get_mut(&path) {
+            Some(item) => item.merge_operations(PathItem::new(method, operation)),
+            None => {
+                paths.paths.insert(path, PathItem::new(method, operation));
+            }
+        }
+    }
+    let mut components = Components::new();
+    components.schemas.extend(schemas);
+    components.add_security_scheme("token", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)));
+    OpenApiBuilder::new()
+        .info(InfoBuilder::new().title("Vorca POS").version("1").description(Some(description())))
+        .servers(Some([ServerBuilder::new().url("/").build()]))
+        .paths(paths)
+        .components(Some(components))
+        .build()
+}
+
+fn describe(route: Route, schemas: &mut Schemas) -> utoipa::openapi::path::Operation {
+    let Route { method, path, permission, operation, .. } = route;
+    let Operation { mut builder, schemas: own } = operation;
+    schemas.extend(own);
+    for name in path.split(['{', '}']).skip(1).step_by(2) {
+        let id = Object::builder().schema_type(Type::String).format(Some(utoipa::openapi::SchemaFormat::Custom("uuid".into())));
+        builder = builder.parameter(
+            ParameterBuilder::new()
+                .name(name)
+                .parameter_in(ParameterIn::Path)
+                .required(Required::True)
+                .schema(Some(id.build())),
+        );
+    }
+    let problem = ResponseBuilder::new()
+        .description("A problem")
+        .content("application/problem+json", Content::new(Some(Ref::from_schema_name("Problem"))))
+        .build();
+    builder = builder
+        .operation_id(Some(format!("{} {path}", method.as_str())))
+        .tag(path.split('/').nth(1).unwrap_or(""))
+        .response("default", problem);
+    if permission == Permission::Public {
+        builder.description(Some("Public.")).build()
+    } else {
+        let roles: Vec<_> = permission.roles().iter().map(|role| role.as_str()).collect();
+        let terminal = if permission.is_for_terminals() { ", terminals" } else { "" };
+        builder
+            .description(Some(format!("Permission `{permission:?}`: {}{terminal}.", roles.join(", "))))
+            .security(SecurityRequirement::new("token", Vec::<String>::new()))
+            .build()
+    }
+}
+
+fn description() -> String {
+    let mut text = "Money is i64 minor units, quantities are i64 thousandths, times are RFC 3339 in UTC. Every answer \
+                    of 400 and above is a `Problem` with one of these codes:\n\n"
+        .to_owned();
+    for (code, meaning) in CODES {
+        text.push_str(&format!("- `{code}`: {meaning}\n"));
+    }
+    text
+}
+
+/// The document as it is committed.
+pub fn text() -> Result<String, serde_json::Error> {
+    Ok(document().to_pretty_json()? + "\n")
+}
+
+/// `/docs` to read and try, `/api/v1/openapi.json` for machines.
+pub fn pages() -> Router {
+    SwaggerUi::new("/docs").url(format!("{BASE}/openapi.json"), document()).into()
+}
