@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use runtime::pg::Writer;
+use sinks::store::Store;
 use sqlx::PgPool;
 use tokio::sync::Notify;
 
+use crate::auth::Auth;
 use crate::catalog_cache::CatalogCache;
 use crate::lanes::LaneHandle;
 
@@ -22,4 +24,8 @@ pub struct AppState {
     pub lanes: LaneHandle,
     /// Notify it after a commit that appended to the outbox: the relay's wake-up in the same process.
     pub committed: Arc<Notify>,
+    /// Tokens, passwords and cursors.
+    pub auth: Arc<Auth>,
+    /// ClickHouse for the KPI routes; none where it is not configured.
+    pub reports: Option<Store>,
 }

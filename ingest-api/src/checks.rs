@@ -96,8 +96,8 @@ impl Checks {
 
     /// A currency of ISO 4217 that this platform can count in minor units.
     pub fn currency(&mut self, pointer: impl Display, code: &str) {
-        let is_plain = code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_uppercase());
-        self.that(is_plain, pointer, "must be a currency code of ISO 4217, for instance EUR");
+        let is_known = code.parse::<schemas::money::Currency>().is_ok();
+        self.that(is_known, pointer, "must be a currency code of ISO 4217, for instance EUR");
     }
 
     /// An instant between 1900 and 2200.

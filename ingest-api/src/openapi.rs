@@ -9,10 +9,10 @@ use utoipa::openapi::{
     Components, Content, InfoBuilder, OpenApi, OpenApiBuilder, Ref, RefOr, Required, ResponseBuilder, Schema, ServerBuilder,
 };
 use utoipa::{IntoParams, ToSchema};
+use runtime::problem::Code;
 use utoipa_swagger_ui::SwaggerUi;
 
 use crate::access::Permission;
-use crate::error::CODES;
 use crate::router::{BASE, Route, routes};
 
 type Schemas = Vec<(String, RefOr<Schema>)>;
@@ -165,8 +165,8 @@ fn description() -> String {
     let mut text = "Money is i64 minor units, quantities are i64 thousandths, times are RFC 3339 in UTC. Every answer \
                     of 400 and above is a `Problem` with one of these codes:\n\n"
         .to_owned();
-    for (code, meaning) in CODES {
-        text.push_str(&format!("- `{code}`: {meaning}\n"));
+    for code in Code::ALL {
+        text.push_str(&format!("- `{}` ({}): {}\n", code.code(), code.status(), code.title()));
     }
     text
 }

@@ -1,0 +1,112 @@
+//! Log-in, enrolment and terminal tokens.
+
+use chrono::{TimeDelta, Utc};
+use ingest_api::auth::login;
+use serde_json::json;
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use crate::world::{Device, text, world};
+
+fn nonce() -> String {
+    Uuid::new_v4().to_string()
+}
+
+#[sqlx::test(migrations = "../migrations/postgres")]
+async fn log_in_says_nothing_about_why_not(pool: PgPool) {
+    let world = world(&pool).await;
+    let nobody = world.nobody();
+    let (login, password) = (&world.owner_login.login, &world.owner_login.password);
+    assert_eq!(login, "boss");
+    let body = nobody.post("/auth/login", json!({"login": "BOSS", "password": password})).await.expect(200);
+    assert_eq!((body["token_type"].as_str(), body["expires_in"].as_i64()), (Some("Bearer"), Some(600)));
+    assert_eq!(text(&body, "user_id"), world.owner_login.user_id.to_string());
+    let wrong = nobody.post("/auth/login", json!({"login": login, "password": "wrong"})).await;
+    let unknown = nobody.post("/auth/login", json!({"login": "nobody", "password": "wrong"})).await;
+    assert_eq!(wrong.problem(), (401, "unauthenticated".into(), String::new()));
+    assert_eq!(wrong.json()["detail"], unknown.json()["detail"]);
+    assert_eq!(unknown.problem(), wrong.problem());
+    let long = nobody.post("/auth/login", json!({"login": login, "password": "x".repeat(1025)})).await;
+    assert_eq!(long.problem().0, 413);
+    let refused = world.count("select count(*) from audit_log where action = 'auth.login' and outcome = 'refused'").await;
+    assert_eq!(refused, 2);
+    // Nothing that could be used to log in is stored in the clear, or shown.
+    let stored: String = sqlx::query_scalar("select password_hash from users").fetch_one(&pool).await.unwrap();
+    assert!(stored.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"));
+    assert!(!world.owner.get("/users").await.text().contains("argon2"));
+}
+
+#[sqlx::test(migrations = "../migrations/postgres")]
+async fn there_is_one_first_owner(pool: PgPool) {
+    let world = world(&pool).await;
+    let refused = login::create_owner(&world.app.writer, "second").await.unwrap_err();
+    assert_eq!((refused.status.as_u16(), refused.code), (409, "illegal_transition"));
+    // Nor can the last one go.
+    let path = format!("/users/{}", world.owner_login.user_id);
+    for edit in [json!({"is_active": false}), json!({"grants": []})] {
+        assert_eq!(world.owner.patch(&path, "\"1\"", edit).await.problem().1, "illegal_transition");
+    }
+    world.owner.get("/users").await.expect(200);
+}
+
+#[sqlx::test(migrations = "../migrations/postgres")]
+async fn an_enrolment_code_counts_once_and_expires(pool: PgPool) {
+    let world = world(&pool).await;
+    let terminal = world.terminal(&world.here, "1").await;
+    let device = Device::new();
+    let nobody = world.nobody();
+    let enrol = |code: String| {
+        let (nobody, body) = (nobody.clone(), json!({"code": code, "device_public_key": device.public()}));
+        async move { nobody.post("/enrolments", body).await }
+    };
+    let first = world.enrolment_code(&terminal).await;
+    let code = world.enrolment_code(&terminal).await;
+    assert_eq!(enrol(first).await.problem().0, 401, "a new code ends the one before");
+    let enrolled = enrol(code.to_lowercase().replace('-', " ")).await.expect(201);
+    assert_eq!(text(&enrolled, "terminal_id"), terminal);
+    assert_eq!((enrolled["next_terminal_seq"].as_i64(), enrolled["series_epoch"].as_i64()), (Some(1), Some(1)));
+    assert_eq!(text(&enrolled, "time_zone"), "Europe/Berlin");
+    assert_eq!(enrol(code).await.problem(), (401, "unauthenticated".into(), String::new()));
+    let late = world.enrolment_code(&terminal).await;
+    sqlx::query("update enrolment_codes set expires_at = now() where used_at is null").execute(&pool).await.unwrap();
+    assert_eq!(enrol(late).await.problem().0, 401);
+    assert_eq!(enrol("AAAA-AAAA-AAAA-AAAA".into()).await.problem().0, 401);
+    assert_eq!(world.count("select count(*) from enrolment_codes where octet_length(code_hash) <> 32").await, 0);
+    // A second device goes on in a new receipt series, and ends the first one's sessions.
+    let again = enrol(world.enrolment_code(&terminal).await).await.expect(201);
+    assert_eq!(again["series_epoch"], 2);
+}
+
+#[sqlx::test(migrations = "../migrations/postgres")]
+async fn a_signed_request_is_good_once(pool: PgPool) {
+    let world = world(&pool).await;
+    let (terminal, device, till) = world.till(&world.here, "1").await;
+    till.get("/catalog/changes").await.expect(200);
+    let numbers = till.get(&format!("/terminals/{terminal}")).await.expect(200);
+    assert_eq!(numbers["next_receipt_number"], 1);
+    let nobody = world.nobody();
+    let ask = |body| {
+        let nobody = nobody.clone();
+        async move { nobody.post("/auth/terminal-token", body).await.status.as_u16() }
+    };
+    let once = device.request(&terminal, Utc::now(), &nonce());
+    assert_eq!(ask(once.clone()).await, 200);
+    assert_eq!(ask(once).await, 401, "replayed");
+    assert_eq!(ask(device.request(&terminal, Utc::now() - TimeDelta::seconds(310), &nonce())).await, 401);
+    assert_eq!(ask(device.request(&terminal, Utc::now() + TimeDelta::seconds(310), &nonce())).await, 401);
+    assert_eq!(ask(device.request(&terminal, Utc::now() - TimeDelta::seconds(290), &nonce())).await, 200);
+    assert_eq!(ask(Device::new().request(&terminal, Utc::now(), &nonce())).await, 401, "another key");
+    let mut altered = device.request(&terminal, Utc::now(), &nonce());
+    altered["nonce"] = json!(nonce());
+    assert_eq!(ask(altered).await, 401);
+    assert_eq!(ask(device.request(&Uuid::now_v7().to_string(), Utc::now(), &nonce())).await, 401);
+    // Enrolling another device ends this one's tokens.
+    let code = world.enrolment_code(&terminal).await;
+    nobody.post("/enrolments", json!({"code": code, "device_public_key": Device::new().public()})).await.expect(201);
+    assert_eq!(ask(device.request(&terminal, Utc::now(), &nonce())).await, 401);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(5);
+    while till.get("/catalog/changes").await.status != 401 {
+        assert!(std::time::Instant::now() < deadline, "the old token still works");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+}

@@ -1,0 +1,250 @@
+//! A small business made through the API itself: an owner, two locations, a tax profile, three variants,
+//! staff in four roles and an enrolled terminal.
+
+use std::sync::Arc;
+
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderMap, Request, StatusCode};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chrono::{DateTime, Utc};
+use ingest_api::app::AppState;
+use ingest_api::auth::{Auth, login, terminal_token};
+use ingest_api::catalog_cache::CatalogCache;
+use ingest_api::router::router;
+use runtime::lifecycle::Shutdown;
+use runtime::pg::Writer;
+use serde_json::{Value, json};
+use sqlx::PgPool;
+use tower::ServiceExt as _;
+use uuid::Uuid;
+
+const SIGNING_KEY: &str = "-----BEGIN PRIVATE KEY-----\n\
+    MC4CAQAwBQYDK2VwBCIEILW4C19BAllUEF0Y8gr/9aIDEeVFubLT4/Tw+zyP1ghH\n-----END PRIVATE KEY-----\n";
+
+/// An answer, read to its end.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub bytes: Vec<u8>,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.bytes).unwrap_or_else(|_| panic!("no JSON: {}", self.text()))
+    }
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.bytes).into_owned()
+    }
+    /// The body, when the status is this one.
+    #[track_caller]
+    pub fn expect(&self, status: u16) -> Value {
+        assert_eq!(self.status.as_u16(), status, "{}", self.text());
+        self.json()
+    }
+    /// Status, code and first pointer of a problem; asserts that it is one.
+    #[track_caller]
+    pub fn problem(&self) -> (u16, String, String) {
+        assert_eq!(self.headers["content-type"], "application/problem+json", "{} {}", self.status, self.text());
+        let body = self.json();
+        for member in ["type", "title", "status", "detail", "code", "retryable", "request_id", "errors"] {
+            assert!(body.get(member).is_some(), "{member} missing: {body}");
+        }
+        assert_eq!(body["status"], self.status.as_u16());
+        assert_eq!(body["request_id"], self.headers["x-request-id"].to_str().unwrap());
+        let pointer = body["errors"][0]["pointer"].as_str().unwrap_or_default();
+        (self.status.as_u16(), body["code"].as_str().unwrap().to_owned(), pointer.to_owned())
+    }
+    pub fn etag(&self) -> String {
+        self.headers["etag"].to_str().unwrap().to_owned()
+    }
+}
+
+/// Sends requests as somebody.
+#[derive(Clone)]
+pub struct Caller {
+    router: Router,
+    pub token: Option<String>,
+}
+
+impl Caller {
+    pub async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Option<&[u8]>) -> Answer {
+        let mut request = Request::builder().method(method).uri(format!("/api/v1{path}"));
+        if let Some(token) = &self.token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        if body.is_some() && !headers.iter().any(|(name, _)| *name == "content-type") {
+            request = request.header("content-type", "application/json");
+        }
+        for (name, value) in headers.iter().filter(|(_, value)| !value.is_empty()) {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(body.map_or_else(Body::empty, |body| Body::from(body.to_vec()))).unwrap();
+        self.raw(request).await
+    }
+    pub async fn raw(&self, request: Request<Body>) -> Answer {
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let bytes = axum::body::to_bytes(body, 256 << 20).await.unwrap().to_vec();
+        Answer { status: parts.status, headers: parts.headers, bytes }
+    }
+    pub async fn get(&self, path: &str) -> Answer {
+        self.send("GET", path, &[], None).await
+    }
+    pub async fn post(&self, path: &str, body: Value) -> Answer {
+        self.send("POST", path, &[], Some(body.to_string().as_bytes())).await
+    }
+    pub async fn post_keyed(&self, path: &str, key: &str, body: &Value) -> Answer {
+        self.send("POST", path, &[("idempotency-key", key)], Some(body.to_string().as_bytes())).await
+    }
+    pub async fn patch(&self, path: &str, etag: &str, body: Value) -> Answer {
+        self.send("PATCH", path, &[("if-match", etag)], Some(body.to_string().as_bytes())).await
+    }
+}
+
+/// A device with its key.
+pub struct Device {
+    pub key: Ed25519KeyPair,
+}
+
+impl Device {
+    pub fn new() -> Self {
+        Device { key: Ed25519KeyPair::generate().unwrap() }
+    }
+    pub fn public(&self) -> String {
+        URL_SAFE_NO_PAD.encode(self.key.public_key())
+    }
+    /// A signed token request.
+    pub fn request(&self, terminal_id: &str, issued_at: DateTime<Utc>, nonce: &str) -> Value {
+        let issued_at = issued_at.to_rfc3339();
+        let text = terminal_token::signed_text(terminal_id, &issued_at, nonce);
+        let signature = URL_SAFE_NO_PAD.encode(self.key.sign(text.as_bytes()));
+        json!({"terminal_id": terminal_id, "issued_at": issued_at, "nonce": nonce, "signature": signature})
+    }
+}
+
+pub struct World {
+    pub pool: PgPool,
+    pub app: AppState,
+    pub owner: Caller,
+    pub owner_login: login::FirstOwner,
+    /// Two locations, in EUR.
+    pub here: String,
+    pub there: String,
+    pub tax_profile: String,
+    pub product: String,
+    /// By the piece, by the piece, by measure.
+    pub variants: Vec<String>,
+}
+
+/// The state of an API process over this database.
+pub async fn app(pool: &PgPool) -> AppState {
+    schemas::codec::init();
+    let config = runtime::config::Auth { signing_key: SIGNING_KEY.to_owned().into(), issuer: "vorca".to_owned() };
+    AppState {
+        reads: pool.clone(),
+        writer: Writer::new(pool.clone(), &Shutdown::new()),
+        catalog: CatalogCache::load(pool.clone()).await.unwrap(),
+        committed: Arc::default(),
+        auth: Auth::new(&config).unwrap(),
+        reports: None,
+    }
+}
+
+pub async fn world(pool: &PgPool) -> World {
+    let app = app(pool).await;
+    let owner_login = login::create_owner(&app.writer, "Boss").await.unwrap();
+    let nobody = Caller { router: router(app.clone()), token: None };
+    let owner = log_in(&nobody, &owner_login.login, &owner_login.password).await;
+    let (here, there) = (location(&owner, "here").await, location(&owner, "there").await);
+    let profile = json!({"external_id": "full", "name": "Full", "valid_from": "2020-01-01T00:00:00Z",
+        "rates": [{"name": "VAT", "rate": "0.19", "inclusive": true}]});
+    let tax_profile = text(&owner.post("/tax-profiles", profile).await.expect(201), "tax_profile_id");
+    let stored = owner.post("/catalog/upsert", catalog()).await.expect(200);
+    let product = text(&stored["products"][0], "product_id");
+    let variants = stored["variants"].as_array().unwrap().iter().map(|row| text(row, "variant_id")).collect();
+    World { pool: pool.clone(), app, owner, owner_login, here, there, tax_profile, product, variants }
+}
+
+/// The catalog that [`world`] upserts.
+pub fn catalog() -> Value {
+    let variant = |id: &str, name: &str, measured: bool| {
+        json!({"external_id": id, "product_external_id": "coffee", "sku": id.to_uppercase(), "name": name,
+               "is_measured": measured, "tax_profile_external_id": "full", "barcodes": []})
+    };
+    let price = |id: &str, amount: i64| {
+        json!({"variant_external_id": id, "currency": "EUR", "amount_minor": amount, "tax_inclusive": true,
+               "valid_from": "2020-01-01T00:00:00Z"})
+    };
+    json!({
+        "products": [{"external_id": "coffee", "name": "Coffee", "category": "Drinks"}],
+        "variants": [variant("small", "Small", false), variant("large", "Large", false), variant("beans", "Beans", true)],
+        "prices": [price("small", 250), price("large", 390), price("beans", 1990)],
+    })
+}
+
+pub fn text(value: &Value, name: &str) -> String {
+    value[name].as_str().unwrap_or_else(|| panic!("{name} missing in {value}")).to_owned()
+}
+
+pub async fn location(owner: &Caller, external_id: &str) -> String {
+    let body = json!({"external_id": external_id, "name": format!("Shop {external_id}"), "currency": "EUR",
+        "time_zone": "Europe/Berlin", "opened_on": "2020-01-01"});
+    text(&owner.post("/locations", body).await.expect(201), "location_id")
+}
+
+pub async fn log_in(caller: &Caller, login: &str, password: &str) -> Caller {
+    let body = caller.post("/auth/login", json!({"login": login, "password": password})).await.expect(200);
+    Caller { router: caller.router.clone(), token: Some(text(&body, "access_token")) }
+}
+
+impl World {
+    pub fn nobody(&self) -> Caller {
+        Caller { token: None, ..self.owner.clone() }
+    }
+    pub fn with_token(&self, token: &str) -> Caller {
+        Caller { token: Some(token.to_owned()), ..self.owner.clone() }
+    }
+
+    /// A new user in this role, logged in.
+    pub async fn user(&self, login: &str, role: &str, location: Option<&str>) -> Caller {
+        let password = "a long enough password";
+        let body = json!({"login": login, "code": login, "password": password,
+                          "grants": [{"role": role, "location_id": location}]});
+        self.owner.post("/users", body).await.expect(201);
+        log_in(&self.nobody(), login, password).await
+    }
+
+    /// A new terminal at a location, without a device yet.
+    pub async fn terminal(&self, location: &str, register: &str) -> String {
+        let body = json!({"location_id": location, "register_id": register, "name": "Till"});
+        text(&self.owner.post("/terminals", body).await.expect(201), "terminal_id")
+    }
+
+    pub async fn enrolment_code(&self, terminal: &str) -> String {
+        let path = format!("/terminals/{terminal}/enrolment-codes");
+        text(&self.owner.send("POST", &path, &[], None).await.expect(201), "code")
+    }
+
+    /// A terminal with an enrolled device and a token.
+    pub async fn till(&self, location: &str, register: &str) -> (String, Device, Caller) {
+        let terminal = self.terminal(location, register).await;
+        let device = Device::new();
+        let code = self.enrolment_code(&terminal).await;
+        self.nobody()
+            .post("/enrolments", json!({"code": code, "device_public_key": device.public()}))
+            .await
+            .expect(201);
+        let request = device.request(&terminal, Utc::now(), &Uuid::new_v4().to_string());
+        let body = self.nobody().post("/auth/terminal-token", request).await.expect(200);
+        let caller = self.with_token(&text(&body, "access_token"));
+        (terminal, device, caller)
+    }
+
+    pub async fn count(&self, sql: &'static str) -> i64 {
+        sqlx::query_scalar(sql).fetch_one(&self.pool).await.unwrap()
+    }
+}
