@@ -48,9 +48,9 @@ pub struct ApiError {
 
 impl ApiError {
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
-        debug_assert!(CODES.iter().any(|(known, _)| *known == code), "{code} is not in the catalogue");
-        let retryable =
-            matches!(code, "request_timeout" | "in_progress" | "rate_limited" | "unavailable" | "overloaded");
+        let known = Code::ALL.iter().find(|known| known.code() == code);
+        debug_assert!(known.is_some(), "{code} is not in the catalogue");
+        let retryable = known.is_some_and(|known| known.retryable());
         ApiError { status, code, detail: detail.into(), retryable, errors: Vec::new(), extra: None, source: None }
     }
     /// 400: the request cannot be read.

@@ -1,7 +1,7 @@
 //! The layer around every route that is not public: token, principal, permission.
 
 use axum::extract::{Request, State};
-use axum::http::{Method, StatusCode, header};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
@@ -20,7 +20,7 @@ pub async fn guard(
     if permission == Permission::Public {
         return next.run(request).await;
     }
-    let principal = match identify(&app, &request).await {
+    let principal = match identify(&app, request.headers()).await {
         Ok(principal) => principal,
         Err(problem) => return problem.into_response(),
     };
@@ -59,8 +59,8 @@ async fn follow_up(app: &AppState, permission: Permission) {
     }
 }
 
-async fn identify(app: &AppState, request: &Request) -> Result<Principal, ApiError> {
-    let mut values = request.headers().get_all(header::AUTHORIZATION).iter();
+async fn identify(app: &AppState, headers: &HeaderMap) -> Result<Principal, ApiError> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let value = values.next().and_then(|value| value.to_str().ok()).ok_or_else(ApiError::unauthenticated)?;
     let (scheme, token) = value.split_once(' ').ok_or_else(ApiError::unauthenticated)?;
     if values.next().is_some() || !scheme.eq_ignore_ascii_case("bearer") {

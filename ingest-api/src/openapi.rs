@@ -1,15 +1,16 @@
 //! The OpenAPI document, made from the route table and the types of the handlers.
 
 use axum::Router;
+use runtime::problem::Code;
 use utoipa::openapi::path::{HttpMethod, OperationBuilder, ParameterBuilder, ParameterIn, PathItem, Paths};
 use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::schema::{Object, Type};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{
-    Components, Content, InfoBuilder, OpenApi, OpenApiBuilder, Ref, RefOr, Required, ResponseBuilder, Schema, ServerBuilder,
+    Components, Content, InfoBuilder, OpenApi, OpenApiBuilder, Ref, RefOr, Required, ResponseBuilder, Schema,
+    ServerBuilder,
 };
 use utoipa::{IntoParams, ToSchema};
-use runtime::problem::Code;
 use utoipa_swagger_ui::SwaggerUi;
 
 use crate::access::Permission;
@@ -132,7 +133,9 @@ fn describe(route: Route, schemas: &mut Schemas) -> utoipa::openapi::path::Opera
     let Operation { mut builder, schemas: own } = operation;
     schemas.extend(own);
     for name in path.split(['{', '}']).skip(1).step_by(2) {
-        let id = Object::builder().schema_type(Type::String).format(Some(utoipa::openapi::SchemaFormat::Custom("uuid".into())));
+        let id = Object::builder()
+            .schema_type(Type::String)
+            .format(Some(utoipa::openapi::SchemaFormat::Custom("uuid".into())));
         builder = builder.parameter(
             ParameterBuilder::new()
                 .name(name)

@@ -128,8 +128,13 @@ fn access_routes() -> Vec<Route> {
         get("/terminals", ReadTerminals, terminals::list_terminals, "List terminals")
             .asks::<terminals::TerminalParams>()
             .gives::<Page<terminals::Terminal>>(200),
-        get("/terminals/{terminal_id}", ReadTerminals, terminals::find_terminal, "Read a terminal and its next numbers")
-            .gives::<terminals::TerminalWithNumbers>(200),
+        get(
+            "/terminals/{terminal_id}",
+            ReadTerminals,
+            terminals::find_terminal,
+            "Read a terminal and its next numbers",
+        )
+        .gives::<terminals::TerminalWithNumbers>(200),
         post(
             "/terminals/{terminal_id}/enrolment-codes",
             ManageTerminals,
@@ -161,18 +166,28 @@ fn place_routes() -> Vec<Route> {
             .gives::<Page<taxes::TaxProfile>>(200),
         get("/tax-profiles/{tax_profile_id}", ReadCatalog, taxes::find_tax_profile, "Read a tax profile")
             .gives::<taxes::TaxProfile>(200),
-        post("/tax-profiles/{tax_profile_id}/rates", ManageCatalog, taxes::add_rates, "Set the rates from an instant on")
-            .if_match()
-            .takes::<taxes::NewRates>()
-            .gives::<taxes::TaxProfile>(201),
+        post(
+            "/tax-profiles/{tax_profile_id}/rates",
+            ManageCatalog,
+            taxes::add_rates,
+            "Set the rates from an instant on",
+        )
+        .if_match()
+        .takes::<taxes::NewRates>()
+        .gives::<taxes::TaxProfile>(201),
     ]
 }
 
 fn catalog_routes() -> Vec<Route> {
     vec![
-        post("/catalog/upsert", ManageCatalog, upsert::upsert_catalog, "Bring products, variants and prices up to date")
-            .takes::<upsert::CatalogUpsert>()
-            .gives::<upsert::CatalogStored>(200),
+        post(
+            "/catalog/upsert",
+            ManageCatalog,
+            upsert::upsert_catalog,
+            "Bring products, variants and prices up to date",
+        )
+        .takes::<upsert::CatalogUpsert>()
+        .gives::<upsert::CatalogStored>(200),
         get("/catalog/changes", ReadCatalog, feed::list_changes, "Follow the catalog")
             .asks::<feed::FeedParams>()
             .gives::<feed::CatalogChanges>(200),

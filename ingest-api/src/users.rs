@@ -264,11 +264,7 @@ pub async fn publish(tx: &mut PgTx, mut write: CatalogWrite, context: &Context, 
 }
 
 /// `GET /users/{user_id}`
-pub async fn find_user(
-    State(app): State<AppState>,
-    access: Access,
-    PathId(id): PathId,
-) -> Result<Response, ApiError> {
+pub async fn find_user(State(app): State<AppState>, access: Access, PathId(id): PathId) -> Result<Response, ApiError> {
     let mut tx = app.reads.begin().await?;
     let user = db::find(&mut tx, id).await?.filter(|user| is_visible(&access, user));
     let user = user.ok_or_else(|| ApiError::not_found("user"))?;
@@ -278,9 +274,11 @@ pub async fn find_user(
 /// Whoever is not granted everywhere sees the users of their own locations.
 fn is_visible(access: &Access, user: &User) -> bool {
     access.principal.may_everywhere(access.permission)
-        || user.grants.iter().filter_map(|grant| grant.location_id).any(|location| {
-            access.principal.may(access.permission, LocationId(location))
-        })
+        || user
+            .grants
+            .iter()
+            .filter_map(|grant| grant.location_id)
+            .any(|location| access.principal.may(access.permission, LocationId(location)))
 }
 
 /// `GET /users`

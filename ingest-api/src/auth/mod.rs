@@ -7,6 +7,8 @@ pub mod principals;
 pub mod terminal_token;
 pub mod tokens;
 
+pub use login::{FirstOwner, create_owner};
+
 use std::sync::Arc;
 
 use secrecy::ExposeSecret as _;
@@ -43,11 +45,7 @@ impl Auth {
     }
 
     /// The principal of these claims as Postgres knows it now (at most a second ago).
-    pub async fn principal(
-        &self,
-        pool: &sqlx::PgPool,
-        claims: &Claims,
-    ) -> Result<crate::access::Principal, ApiError> {
+    pub async fn principal(&self, pool: &sqlx::PgPool, claims: &Claims) -> Result<crate::access::Principal, ApiError> {
         self.principals.find(pool, claims).await
     }
 }

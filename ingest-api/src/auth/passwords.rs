@@ -57,8 +57,8 @@ impl Passwords {
             None => (self.nobody.clone(), false),
         };
         self.run(move || {
-            let is_match = PasswordHash::new(&hash)
-                .is_ok_and(|hash| argon.verify_password(password.as_bytes(), &hash).is_ok());
+            let is_match =
+                PasswordHash::new(&hash).is_ok_and(|hash| argon.verify_password(password.as_bytes(), &hash).is_ok());
             is_match && is_somebody
         })
         .await

@@ -87,11 +87,7 @@ pub async fn issue_terminal_token(
 }
 
 /// 401 when the nonce was used; those whose window has closed are forgotten.
-async fn spend_nonce(
-    app: &AppState,
-    request: &TerminalTokenRequest,
-    issued_at: DateTime<Utc>,
-) -> Result<(), ApiError> {
+async fn spend_nonce(app: &AppState, request: &TerminalTokenRequest, issued_at: DateTime<Utc>) -> Result<(), ApiError> {
     let expires_at = issued_at + TimeDelta::seconds(2 * WINDOW_SECONDS);
     let is_fresh = app
         .writer

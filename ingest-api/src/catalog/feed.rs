@@ -68,8 +68,7 @@ pub async fn list_changes(
         return Err(ApiError::invalid_value("/after", "must not be negative"));
     }
     // The counter is read before the rows: what is in force by then is visible to the second statement.
-    let catalog_version: i64 =
-        sqlx::query_scalar("select version from catalog_counter").fetch_one(&app.reads).await?;
+    let catalog_version: i64 = sqlx::query_scalar("select version from catalog_counter").fetch_one(&app.reads).await?;
     let mut items: Vec<CatalogChange> = sqlx::query_as(
         "select catalog_version, kind, object_id, object_version as version, deleted, body from catalog_changes
          where catalog_version > $1 and catalog_version <= $2

@@ -17,9 +17,9 @@ use uuid::Uuid;
 use crate::access::{Access, Principal};
 use crate::app::AppState;
 use crate::audit::{self, Entry};
+use crate::catalog::note_variant;
 use crate::catalog::prices::{self, NewPrice, check_terms};
 use crate::catalog::variants::{check_barcodes, check_cost, check_sku, check_unit};
-use crate::catalog::note_variant;
 use crate::checks::{BULK_ROWS_MAX, CODE_CHARS_MAX, Checks, NAME_CHARS_MAX};
 use crate::context::Context;
 use crate::db::catalog as db;
@@ -110,11 +110,7 @@ impl Body for CatalogUpsert {
             check_variant(checks, i, row);
         }
         for (i, row) in self.prices.iter_mut().enumerate().take(BULK_ROWS_MAX) {
-            checks.text(
-                format_args!("/prices/{i}/variant_external_id"),
-                &mut row.variant_external_id,
-                CODE_CHARS_MAX,
-            );
+            checks.text(format_args!("/prices/{i}/variant_external_id"), &mut row.variant_external_id, CODE_CHARS_MAX);
             checks.text_opt(
                 format_args!("/prices/{i}/location_external_id"),
                 &mut row.location_external_id,
@@ -261,7 +257,8 @@ async fn store_variants(
     counts: &mut Counts,
 ) -> Result<Vec<StoredVariant>, ApiError> {
     let products = db::product_ids(tx, rows.iter().map(|row| row.product_external_id.clone()).collect()).await?;
-    let profiles = db::tax_profile_ids(tx, rows.iter().map(|row| row.tax_profile_external_id.clone()).collect()).await?;
+    let profiles =
+        db::tax_profile_ids(tx, rows.iter().map(|row| row.tax_profile_external_id.clone()).collect()).await?;
     let mut problems = Vec::new();
     let (mut product_ids, mut profile_ids) = (Vec::with_capacity(rows.len()), Vec::with_capacity(rows.len()));
     for (i, row) in rows.iter().enumerate() {
@@ -277,7 +274,11 @@ async fn store_variants(
     refuse(problems)?;
     let changed = db::upsert_variants(tx, rows, product_ids, profile_ids).await?;
     for variant in db::find_variants(tx, &changed).await? {
-        if variant.version == 1 { counts.created += 1 } else { counts.updated += 1 }
+        if variant.version == 1 {
+            counts.created += 1
+        } else {
+            counts.updated += 1
+        }
         note_variant(write, &variant)?;
     }
     counts.unchanged += rows.len() - changed.len();
@@ -285,11 +286,7 @@ async fn store_variants(
 }
 
 /// Variants repeat their product's name: those that this call did not change anyway take a version too.
-async fn touch_renamed(
-    tx: &mut PgTx,
-    write: &mut CatalogWrite,
-    renamed: Vec<Uuid>,
-) -> Result<(), ApiError> {
+async fn touch_renamed(tx: &mut PgTx, write: &mut CatalogWrite, renamed: Vec<Uuid>) -> Result<(), ApiError> {
     if renamed.is_empty() {
         return Ok(());
     }

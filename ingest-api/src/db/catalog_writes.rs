@@ -60,9 +60,8 @@ pub struct CatalogWrite {
 impl CatalogWrite {
     /// Locks the counter. The first statement of a catalog write that reads anything.
     pub async fn begin(tx: &mut PgTx) -> Result<Self, sqlx::Error> {
-        let base = sqlx::query_scalar("select version from catalog_counter for no key update")
-            .fetch_one(&mut **tx)
-            .await?;
+        let base =
+            sqlx::query_scalar("select version from catalog_counter for no key update").fetch_one(&mut **tx).await?;
         let epoch = outbox::epoch(&mut **tx).await?;
         let act = Act::new(COMPANY_STREAM.0, 0, "catalog", Uuid::nil(), "");
         Ok(CatalogWrite { epoch, at: Utc::now(), base, changes: Vec::new(), act })

@@ -13,11 +13,10 @@ use crate::inventory::store::{Act, Head};
 
 /// Locks the location (its stream); false when there is none. First of all locks of an act.
 pub async fn lock_location(tx: &mut PgTx, location: Uuid) -> Result<bool, sqlx::Error> {
-    let row: Option<i64> =
-        sqlx::query_scalar("select last_seq from streams where stream_id = $1 for no key update")
-            .bind(location)
-            .fetch_optional(&mut **tx)
-            .await?;
+    let row: Option<i64> = sqlx::query_scalar("select last_seq from streams where stream_id = $1 for no key update")
+        .bind(location)
+        .fetch_optional(&mut **tx)
+        .await?;
     Ok(row.is_some())
 }
 

@@ -77,25 +77,24 @@ pub async fn lock_and_read(conn: &mut PgConnection, sales: &[(&ValidSale, &str)]
     let (stock_locations, stock_variants): (Vec<Uuid>, Vec<Uuid>) = stock.into_iter().unzip();
     let (cashier_ids, cashier_locations): (Vec<Uuid>, Vec<Uuid>) = cashiers.iter().copied().unzip();
     let column = |of: fn(&ValidSale) -> Uuid| sales.iter().map(|(sale, _)| of(sale)).collect::<Vec<_>>();
-    let row: Row = sqlx::query_as(
-        "select * from lane_lock($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
-    )
-    .bind(Vec::from_iter(locations))
-    .bind(stock_locations)
-    .bind(stock_variants)
-    .bind(Vec::from_iter(customers))
-    .bind(column(|sale| sale.document_id.0))
-    .bind(column(|sale| sale.terminal_id.0))
-    .bind(sales.iter().map(|(sale, _)| sale.terminal_seq).collect::<Vec<_>>())
-    .bind(sales.iter().map(|(sale, _)| sale.receipt.series_epoch).collect::<Vec<_>>())
-    .bind(sales.iter().map(|(sale, _)| sale.receipt.number).collect::<Vec<_>>())
-    .bind(SALES_ROUTE)
-    .bind(sales.iter().map(|(sale, _)| sale.terminal_id.to_string()).collect::<Vec<_>>())
-    .bind(sales.iter().map(|(_, key)| *key).collect::<Vec<_>>())
-    .bind(cashier_ids)
-    .bind(cashier_locations)
-    .fetch_one(conn)
-    .await?;
+    let row: Row =
+        sqlx::query_as("select * from lane_lock($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)")
+            .bind(Vec::from_iter(locations))
+            .bind(stock_locations)
+            .bind(stock_variants)
+            .bind(Vec::from_iter(customers))
+            .bind(column(|sale| sale.document_id.0))
+            .bind(column(|sale| sale.terminal_id.0))
+            .bind(sales.iter().map(|(sale, _)| sale.terminal_seq).collect::<Vec<_>>())
+            .bind(sales.iter().map(|(sale, _)| sale.receipt.series_epoch).collect::<Vec<_>>())
+            .bind(sales.iter().map(|(sale, _)| sale.receipt.number).collect::<Vec<_>>())
+            .bind(SALES_ROUTE)
+            .bind(sales.iter().map(|(sale, _)| sale.terminal_id.to_string()).collect::<Vec<_>>())
+            .bind(sales.iter().map(|(_, key)| *key).collect::<Vec<_>>())
+            .bind(cashier_ids)
+            .bind(cashier_locations)
+            .fetch_one(conn)
+            .await?;
     Ok(known(row, Vec::from_iter(cashiers)))
 }
 

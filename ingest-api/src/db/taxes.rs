@@ -59,22 +59,17 @@ pub async fn insert_rates(
 }
 
 pub async fn find(conn: &mut PgConnection, id: Uuid) -> Result<Option<TaxProfile>, sqlx::Error> {
-    let head: Option<Head> = sqlx::query_as(
-        "select tax_profile_id, external_id, name, version from tax_profiles where tax_profile_id = $1",
-    )
-    .bind(id)
-    .fetch_optional(&mut *conn)
-    .await?;
+    let head: Option<Head> =
+        sqlx::query_as("select tax_profile_id, external_id, name, version from tax_profiles where tax_profile_id = $1")
+            .bind(id)
+            .fetch_optional(&mut *conn)
+            .await?;
     let Some(head) = head else { return Ok(None) };
     Ok(with_rates(conn, vec![head]).await?.pop())
 }
 
 /// Profiles after `after`, in the order of their ids.
-pub async fn list(
-    conn: &mut PgConnection,
-    after: Option<Uuid>,
-    limit: i64,
-) -> Result<Vec<TaxProfile>, sqlx::Error> {
+pub async fn list(conn: &mut PgConnection, after: Option<Uuid>, limit: i64) -> Result<Vec<TaxProfile>, sqlx::Error> {
     let heads: Vec<Head> = sqlx::query_as(
         "select tax_profile_id, external_id, name, version from tax_profiles
          where $1::uuid is null or tax_profile_id > $1 order by tax_profile_id limit $2",

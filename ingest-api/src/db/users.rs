@@ -30,12 +30,7 @@ pub async fn insert(
 }
 
 /// A new password and a deactivation end every session by raising `session_version`.
-pub async fn update(
-    tx: &mut PgTx,
-    id: Uuid,
-    edit: &UserEdit,
-    password_hash: Option<&str>,
-) -> Result<(), sqlx::Error> {
+pub async fn update(tx: &mut PgTx, id: Uuid, edit: &UserEdit, password_hash: Option<&str>) -> Result<(), sqlx::Error> {
     sqlx::query(
         "update users set code = coalesce($2, code), password_hash = coalesce($3, password_hash),
                 is_active = coalesce($4, is_active), version = version + 1,
@@ -53,14 +48,12 @@ pub async fn update(
 
 pub async fn replace_grants(tx: &mut PgTx, id: Uuid, grants: &[UserGrant]) -> Result<(), sqlx::Error> {
     sqlx::query("delete from grants where user_id = $1").bind(id).execute(&mut **tx).await?;
-    sqlx::query(
-        "insert into grants (user_id, role, location_id) select $1, * from unnest($2::text[], $3::uuid[])",
-    )
-    .bind(id)
-    .bind(grants.iter().map(|grant| grant.role.as_str()).collect::<Vec<_>>())
-    .bind(grants.iter().map(|grant| grant.location_id).collect::<Vec<_>>())
-    .execute(&mut **tx)
-    .await?;
+    sqlx::query("insert into grants (user_id, role, location_id) select $1, * from unnest($2::text[], $3::uuid[])")
+        .bind(id)
+        .bind(grants.iter().map(|grant| grant.role.as_str()).collect::<Vec<_>>())
+        .bind(grants.iter().map(|grant| grant.location_id).collect::<Vec<_>>())
+        .execute(&mut **tx)
+        .await?;
     Ok(())
 }
 

@@ -201,9 +201,8 @@ fn moves(act: &Act, levels: &HashMap<Uuid, db::Level>, head: &Head) -> Result<Ve
         let level = levels
             .get(&change.variant_id)
             .ok_or_else(|| ApiError::internal(anyhow::anyhow!("a locked stock row is missing")))?;
-        let too_much = || {
-            ApiError::invalid_value(format!("/lines/{i}/{}", act.kind.quantity_field()), "more than can be counted")
-        };
+        let too_much =
+            || ApiError::invalid_value(format!("/lines/{i}/{}", act.kind.quantity_field()), "more than can be counted");
         let (threshold, hysteresis) = match change.limits {
             None => (level.threshold, level.hysteresis),
             Some((threshold, hysteresis)) => (threshold, hysteresis.unwrap_or(level.hysteresis)),

@@ -140,4 +140,3 @@ fn at_commit(error: sqlx::Error) -> BatchError {
         _ => BatchError::Unknown(error),
     }
 }
-

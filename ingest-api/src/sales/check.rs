@@ -7,7 +7,9 @@ use rust_decimal::Decimal;
 use schemas::ids::{LocationId, TerminalId};
 
 use super::hash;
-use super::types::{Card, DiscountKind, NewLine, NewQuote, NewSale, NewTender, Tender, TenderKind, ValidSale, cart_line};
+use super::types::{
+    Card, DiscountKind, NewLine, NewQuote, NewSale, NewTender, Tender, TenderKind, ValidSale, cart_line,
+};
 use crate::error::FieldProblem;
 use crate::pricing::{Cart, LINES_MAX, QTY_MAX};
 
@@ -178,9 +180,10 @@ fn check_card(findings: &mut Findings, card: &Card, index: usize) {
     let at = |field: &'static str| move || format!("/tenders/{index}/card/{field}");
     let digits = |text: &str, count: usize| text.len() == count && text.bytes().all(|byte| byte.is_ascii_digit());
     findings.that(digits(&card.last_four, 4), at("last_four"), "must be four digits");
-    let is_expiry = card.expiry.split_once('/').is_some_and(|(month, year)| {
-        digits(month, 2) && digits(year, 2) && ("01"..="12").contains(&month)
-    });
+    let is_expiry = card
+        .expiry
+        .split_once('/')
+        .is_some_and(|(month, year)| digits(month, 2) && digits(year, 2) && ("01"..="12").contains(&month));
     findings.that(is_expiry, at("expiry"), "must read MM/YY");
     for (field, text) in [("token", &card.token), ("brand", &card.brand)] {
         findings.text(text, at(field));

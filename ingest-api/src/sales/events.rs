@@ -25,7 +25,8 @@ pub struct Stamp {
 
 /// The outbox row of an accepted sale: the document, its movements, its loyalty entries.
 pub fn act(sale: &ValidSale, priced: &PricedSale, accepted: &Accepted, stamp: Stamp, trace_parent: &str) -> Act {
-    let mut act = Act::new(sale.location_id().0, accepted.location_seq, CAUSE_DOCUMENT, sale.document_id.0, trace_parent);
+    let mut act =
+        Act::new(sale.location_id().0, accepted.location_seq, CAUSE_DOCUMENT, sale.document_id.0, trace_parent);
     act.push(&document(sale, priced, accepted, stamp));
     for movement in &accepted.movements {
         act.push(&moved(sale, priced, accepted, movement, stamp));

@@ -75,7 +75,8 @@ async fn another_location_is_404_in_a_path_and_403_when_named(pool: PgPool) {
     let there = &world.there;
     let absent = Uuid::now_v7();
     for caller in [&manager, &till] {
-        for path in [format!("/locations/{there}"), format!("/terminals/{other_terminal}"), format!("/terminals/{absent}")]
+        for path in
+            [format!("/locations/{there}"), format!("/terminals/{other_terminal}"), format!("/terminals/{absent}")]
         {
             assert_eq!(caller.get(&path).await.problem().0, 404, "{path}");
         }
@@ -93,9 +94,17 @@ async fn another_location_is_404_in_a_path_and_403_when_named(pool: PgPool) {
         assert_eq!(listed["items"].as_array().unwrap().len(), 1, "{listed}");
         assert_eq!(caller.get("/terminals").await.expect(200)["items"].as_array().unwrap().len(), 1);
     }
-    let receipt = json!({"location_id": there, "reason": "receipt", "lines": [{"variant_id": world.variants[0], "qty": 1000}]});
+    let receipt =
+        json!({"location_id": there, "reason": "receipt", "lines": [{"variant_id": world.variants[0], "qty": 1000}]});
     assert_eq!(manager.post_keyed("/stock/receipts", "k", &receipt).await.problem().0, 403);
-    assert_eq!(manager.get(&format!("/reports/kpis?group_by=day&from=2026-01-01&to=2026-01-02&location_id={there}")).await.problem().0, 403);
+    assert_eq!(
+        manager
+            .get(&format!("/reports/kpis?group_by=day&from=2026-01-01&to=2026-01-02&location_id={there}"))
+            .await
+            .problem()
+            .0,
+        403
+    );
     assert_eq!(world.count("select count(*) from stock_movements").await, 0);
 }
 
@@ -142,8 +151,13 @@ async fn a_token_is_worth_nothing_once_its_user_is_inactive(pool: PgPool) {
     let world = world(&pool).await;
     let manager = world.user("manager", "manager", Some(&world.here)).await;
     manager.get("/locations").await.expect(200);
-    let user = world.owner.get("/users").await.expect(200)["items"].as_array().unwrap().iter()
-        .find(|user| user["login"] == "manager").cloned().unwrap();
+    let user = world.owner.get("/users").await.expect(200)["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|user| user["login"] == "manager")
+        .cloned()
+        .unwrap();
     let path = format!("/users/{}", user["user_id"].as_str().unwrap());
     world.owner.patch(&path, "\"1\"", json!({"is_active": false})).await.expect(200);
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(5);
@@ -151,6 +165,7 @@ async fn a_token_is_worth_nothing_once_its_user_is_inactive(pool: PgPool) {
         assert!(std::time::Instant::now() < deadline, "the token still works");
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
-    let again = world.nobody().post("/auth/login", json!({"login": "manager", "password": "a long enough password"})).await;
+    let again =
+        world.nobody().post("/auth/login", json!({"login": "manager", "password": "a long enough password"})).await;
     assert_eq!(again.problem().1, "unauthenticated");
 }

@@ -28,7 +28,8 @@ async fn log_in_says_nothing_about_why_not(pool: PgPool) {
     assert_eq!(unknown.problem(), wrong.problem());
     let long = nobody.post("/auth/login", json!({"login": login, "password": "x".repeat(1025)})).await;
     assert_eq!(long.problem().0, 413);
-    let refused = world.count("select count(*) from audit_log where action = 'auth.login' and outcome = 'refused'").await;
+    let refused =
+        world.count("select count(*) from audit_log where action = 'auth.login' and outcome = 'refused'").await;
     assert_eq!(refused, 2);
     // Nothing that could be used to log in is stored in the clear, or shown.
     let stored: String = sqlx::query_scalar("select password_hash from users").fetch_one(&pool).await.unwrap();

@@ -14,8 +14,19 @@ struct Case {
     wanted: (u16, &'static str, &'static str),
 }
 
-fn case(method: &'static str, path: impl Into<String>, body: impl Into<Vec<u8>>, wanted: (u16, &'static str, &'static str)) -> Case {
-    Case { method, path: path.into(), headers: vec![("idempotency-key", "k".into()), ("if-match", "\"1\"".into())], body: Some(body.into()), wanted }
+fn case(
+    method: &'static str,
+    path: impl Into<String>,
+    body: impl Into<Vec<u8>>,
+    wanted: (u16, &'static str, &'static str),
+) -> Case {
+    Case {
+        method,
+        path: path.into(),
+        headers: vec![("idempotency-key", "k".into()), ("if-match", "\"1\"".into())],
+        body: Some(body.into()),
+        wanted,
+    }
 }
 
 fn with(mut case: Case, name: &'static str, value: &str) -> Case {
@@ -84,19 +95,35 @@ fn shape_cases(world: &World) -> Vec<Case> {
         case("POST", "/locations", vec![b' '; (2 << 20) + 1], (413, "payload_too_large", "")),
         case("POST", "/catalog/upsert", vec![b' '; (32 << 20) + 1], (413, "payload_too_large", "")),
         with(post(text.clone().into_bytes(), (400, "idempotency_key_required", "")), "idempotency-key", ""),
-        with(post(text.clone().into_bytes(), (400, "idempotency_key_invalid", "")), "idempotency-key", &"x".repeat(256)),
+        with(
+            post(text.clone().into_bytes(), (400, "idempotency_key_invalid", "")),
+            "idempotency-key",
+            &"x".repeat(256),
+        ),
         with(post(text.clone().into_bytes(), (400, "idempotency_key_invalid", "")), "idempotency-key", "a b"),
     ]
 }
 
 fn stock_cases(world: &World) -> Vec<Case> {
     let good = receipt_body(world);
-    let post = |pointer: &'static str, value: Value| case("POST", "/stock/receipts", altered(&good, pointer, value), (422, "invalid_value", pointer));
+    let post = |pointer: &'static str, value: Value| {
+        case("POST", "/stock/receipts", altered(&good, pointer, value), (422, "invalid_value", pointer))
+    };
     let line = good["lines"][0].clone();
-    let mut cases: Vec<Case> = [json!(0), json!(-1000), json!(1i64 << 31), json!(i64::MAX), json!("1000"), json!(1.5), json!(true), json!(null), json!(1u64 << 63)]
-        .into_iter()
-        .map(|qty| post("/lines/0/qty", qty))
-        .collect();
+    let mut cases: Vec<Case> = [
+        json!(0),
+        json!(-1000),
+        json!(1i64 << 31),
+        json!(i64::MAX),
+        json!("1000"),
+        json!(1.5),
+        json!(true),
+        json!(null),
+        json!(1u64 << 63),
+    ]
+    .into_iter()
+    .map(|qty| post("/lines/0/qty", qty))
+    .collect();
     cases.extend([
         // By the piece: no fractions.
         post("/lines/0/qty", json!(1500)),
@@ -126,11 +153,17 @@ fn stock_cases(world: &World) -> Vec<Case> {
 
 fn catalog_cases(world: &World) -> Vec<Case> {
     let good = crate::world::catalog();
-    let upsert = |pointer: &'static str, value: Value| case("POST", "/catalog/upsert", altered(&good, pointer, value), (422, "invalid_value", pointer));
+    let upsert = |pointer: &'static str, value: Value| {
+        case("POST", "/catalog/upsert", altered(&good, pointer, value), (422, "invalid_value", pointer))
+    };
     let price = json!({"prices": [{"variant_id": world.variants[0], "currency": "EUR", "amount_minor": 1, "tax_inclusive": true, "valid_from": "2026-01-01T00:00:00Z"}]});
-    let prices = |pointer: &'static str, value: Value| case("POST", "/prices", altered(&price, pointer, value), (422, "invalid_value", pointer));
+    let prices = |pointer: &'static str, value: Value| {
+        case("POST", "/prices", altered(&price, pointer, value), (422, "invalid_value", pointer))
+    };
     let profile = json!({"external_id": "p", "name": "p", "valid_from": "2020-01-01T00:00:00Z", "rates": [{"name": "VAT", "rate": "0.19", "inclusive": true}]});
-    let profiles = |pointer: &'static str, value: Value| case("POST", "/tax-profiles", altered(&profile, pointer, value), (422, "invalid_value", pointer));
+    let profiles = |pointer: &'static str, value: Value| {
+        case("POST", "/tax-profiles", altered(&profile, pointer, value), (422, "invalid_value", pointer))
+    };
     vec![
         upsert("/products/0/name", json!("")),
         upsert("/products/0/name", json!("x".repeat(201))),
@@ -148,7 +181,12 @@ fn catalog_cases(world: &World) -> Vec<Case> {
         upsert("/prices/0/amount_minor", json!("250")),
         upsert("/prices/0/valid_to", json!("2019-01-01T00:00:00Z")),
         case("POST", "/catalog/upsert", "{}", (422, "invalid_value", "")),
-        case("POST", "/catalog/upsert", altered(&good, "/products/0/price", json!(1)), (422, "unknown_field", "/products/0/price")),
+        case(
+            "POST",
+            "/catalog/upsert",
+            altered(&good, "/products/0/price", json!(1)),
+            (422, "unknown_field", "/products/0/price"),
+        ),
         prices("/prices/0/variant_id", json!(Uuid::now_v7())),
         prices("/prices/0/amount_minor", json!(i64::MAX)),
         prices("/prices/0/valid_from", json!("1000000-01-01T00:00:00Z")),
@@ -160,12 +198,30 @@ fn catalog_cases(world: &World) -> Vec<Case> {
         profiles("/rates/0/rate", json!("many")),
         profiles("/rates/0/scope", json!("cart")),
         profiles("/rates", json!([])),
-        case("PATCH", format!("/variants/{}", world.variants[0]), json!({"tax_profile_id": Uuid::now_v7()}).to_string(), (422, "invalid_value", "/tax_profile_id")),
-        case("PATCH", format!("/variants/{}", world.variants[0]), json!({"is_measured": true}).to_string(), (422, "unknown_field", "/is_measured")),
+        case(
+            "PATCH",
+            format!("/variants/{}", world.variants[0]),
+            json!({"tax_profile_id": Uuid::now_v7()}).to_string(),
+            (422, "invalid_value", "/tax_profile_id"),
+        ),
+        case(
+            "PATCH",
+            format!("/variants/{}", world.variants[0]),
+            json!({"is_measured": true}).to_string(),
+            (422, "unknown_field", "/is_measured"),
+        ),
         case("PATCH", format!("/variants/{}", Uuid::now_v7()), "{}", (404, "not_found", "")),
         case("PATCH", "/variants/none", "{}", (404, "not_found", "")),
-        with(case("PATCH", format!("/products/{}", world.product), "{}", (428, "precondition_required", "")), "if-match", ""),
-        with(case("PATCH", format!("/products/{}", world.product), "{}", (412, "stale_version", "")), "if-match", "\"9\""),
+        with(
+            case("PATCH", format!("/products/{}", world.product), "{}", (428, "precondition_required", "")),
+            "if-match",
+            "",
+        ),
+        with(
+            case("PATCH", format!("/products/{}", world.product), "{}", (412, "stale_version", "")),
+            "if-match",
+            "\"9\"",
+        ),
     ]
 }
 
@@ -193,8 +249,18 @@ fn other_cases(world: &World) -> Vec<Case> {
         user("/role", json!("owner"), (422, "unknown_field", "/role")),
         user("/grants", json!([{"role": "god"}]), (422, "invalid_value", "/grants/0/role")),
         user("/login", json!("boss"), (409, "already_exists", "/login")),
-        case("POST", "/terminals", json!({"location_id": Uuid::now_v7(), "register_id": "1", "name": "x"}).to_string(), (422, "invalid_value", "/location_id")),
-        case("POST", "/enrolments", r#"{"code":"x","device_public_key":"short"}"#, (422, "invalid_value", "/device_public_key")),
+        case(
+            "POST",
+            "/terminals",
+            json!({"location_id": Uuid::now_v7(), "register_id": "1", "name": "x"}).to_string(),
+            (422, "invalid_value", "/location_id"),
+        ),
+        case(
+            "POST",
+            "/enrolments",
+            r#"{"code":"x","device_public_key":"short"}"#,
+            (422, "invalid_value", "/device_public_key"),
+        ),
         case("POST", "/members", r#"{"points":1000}"#, (422, "unknown_field", "/points")),
         case("POST", "/members", r#"{"member_number":""}"#, (422, "invalid_value", "/member_number")),
         read("/locations?limit=0", (422, "invalid_value", "/limit")),
@@ -218,7 +284,17 @@ fn other_cases(world: &World) -> Vec<Case> {
 #[sqlx::test(migrations = "../migrations/postgres")]
 async fn every_bad_request_is_refused_where_it_is_wrong(pool: PgPool) {
     let world = world(&pool).await;
-    let tables = ["outbox", "catalog_changes", "stock_acts", "idempotency_keys", "locations", "users", "variants", "prices", "customers"];
+    let tables = [
+        "outbox",
+        "catalog_changes",
+        "stock_acts",
+        "idempotency_keys",
+        "locations",
+        "users",
+        "variants",
+        "prices",
+        "customers",
+    ];
     let sizes = async || {
         let mut sizes = Vec::new();
         for table in tables {
@@ -236,8 +312,15 @@ async fn every_bad_request_is_refused_where_it_is_wrong(pool: PgPool) {
         let answer = world.owner.send(case.method, &case.path, &headers, case.body.as_deref()).await;
         let (status, code, pointer) = answer.problem();
         if (status, code.as_str(), pointer.as_str()) != case.wanted {
-            let body = String::from_utf8_lossy(case.body.as_deref().unwrap_or_default()).chars().take(200).collect::<String>();
-            wrong.push(format!("{} {} {body}\n  wanted {:?}\n  got {}", case.method, case.path, case.wanted, answer.text()));
+            let body =
+                String::from_utf8_lossy(case.body.as_deref().unwrap_or_default()).chars().take(200).collect::<String>();
+            wrong.push(format!(
+                "{} {} {body}\n  wanted {:?}\n  got {}",
+                case.method,
+                case.path,
+                case.wanted,
+                answer.text()
+            ));
         }
     }
     assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), cases.len(), wrong.join("\n"));

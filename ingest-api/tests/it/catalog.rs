@@ -41,7 +41,8 @@ async fn upsert_by_external_id_is_idempotent(pool: PgPool) {
     let stored = world.owner.post("/catalog/upsert", changed.clone()).await.expect(200);
     assert_eq!(counts(&stored), [1, 2, 4]);
     // A renamed product gives each of its variants one version more; the one changed itself has two.
-    let versions: Vec<_> = stored["variants"].as_array().unwrap().iter().map(|row| row["version"].as_i64().unwrap()).collect();
+    let versions: Vec<_> =
+        stored["variants"].as_array().unwrap().iter().map(|row| row["version"].as_i64().unwrap()).collect();
     assert_eq!(versions, [2, 3, 2]);
     assert_eq!(counts(&world.owner.post("/catalog/upsert", changed).await.expect(200)), [0, 0, 7]);
     let variant = world.owner.get(&format!("/variants/{}", world.variants[1])).await.expect(200);
@@ -77,7 +78,8 @@ async fn ten_thousand_rows_come_in_together_or_not_at_all(pool: PgPool) {
     println!("10,000 new rows in {:?}", started.elapsed());
     assert_eq!(world.owner.post("/catalog/upsert", rows.clone()).await.expect(200)["unchanged"], 10_000);
     // One act is one outbox row, with a record for each variant.
-    let records: i32 = sqlx::query_scalar("select max(cardinality(topics)) from outbox").fetch_one(&pool).await.unwrap();
+    let records: i32 =
+        sqlx::query_scalar("select max(cardinality(topics)) from outbox").fetch_one(&pool).await.unwrap();
     assert_eq!(records, 5_000);
     rows["products"] = json!([{"external_id": "bulk", "name": "Bulk"}, {"external_id": "one more", "name": "x"}]);
     assert_eq!(world.owner.post("/catalog/upsert", rows).await.problem().0, 422, "10,001 rows");
@@ -110,7 +112,8 @@ async fn stale_etag_returns_412_with_diff(pool: PgPool) {
         let name = text(&edit, "name");
         assert_eq!(text(&world.owner.patch(&path, &version, edit).await.expect(200), "name"), name);
     }
-    let rates = json!({"valid_from": "2027-01-01T00:00:00Z", "rates": [{"name": "VAT", "rate": "0.2", "inclusive": true}]});
+    let rates =
+        json!({"valid_from": "2027-01-01T00:00:00Z", "rates": [{"name": "VAT", "rate": "0.2", "inclusive": true}]});
     let path = format!("/tax-profiles/{}/rates", world.tax_profile);
     let send = |tag: &'static str| {
         let (owner, path, rates) = (world.owner.clone(), path.clone(), rates.to_string());
@@ -132,7 +135,10 @@ async fn skus_have_one_spelling_and_barcodes_a_check_digit(pool: PgPool) {
     world.owner.post("/catalog/upsert", rows.clone()).await.expect(200);
     let found = world.owner.get("/variants?sku=cafe%CC%81-1").await.expect(200);
     assert_eq!(found["items"][0]["sku"], "caf\u{e9}-1");
-    assert_eq!(world.owner.get("/variants?barcode=4006381333931").await.expect(200)["items"].as_array().unwrap().len(), 1);
+    assert_eq!(
+        world.owner.get("/variants?barcode=4006381333931").await.expect(200)["items"].as_array().unwrap().len(),
+        1
+    );
     rows["variants"][0]["external_id"] = json!("twin");
     rows["variants"][0]["sku"] = json!("cafe\u{301}-1");
     let twin = world.owner.post("/catalog/upsert", rows.clone()).await;
@@ -179,17 +185,34 @@ async fn the_feed_says_everything_a_till_needs(pool: PgPool) {
     assert_eq!(body("location")["currency"], "EUR");
     assert_eq!(body("tax_profile")["rates"][0]["rate"], "0.19");
     assert_eq!(body("product")["name"], "Coffee");
-    for field in ["variant_id", "product_id", "product_name", "category", "sku", "name", "barcodes", "unit", "is_measured",
-        "tracks_stock", "tax_profile_id", "unit_cost_minor", "is_active", "version"] {
+    for field in [
+        "variant_id",
+        "product_id",
+        "product_name",
+        "category",
+        "sku",
+        "name",
+        "barcodes",
+        "unit",
+        "is_measured",
+        "tracks_stock",
+        "tax_profile_id",
+        "unit_cost_minor",
+        "is_active",
+        "version",
+    ] {
         assert!(body("variant").get(field).is_some(), "{field}");
     }
-    for field in ["price_id", "variant_id", "location_id", "currency", "amount_minor", "tax_inclusive", "valid_from", "valid_to"] {
+    for field in
+        ["price_id", "variant_id", "location_id", "currency", "amount_minor", "tax_inclusive", "valid_from", "valid_to"]
+    {
         assert!(body("price").get(field).is_some(), "{field}");
     }
     assert_eq!(body("cashier")["sells_at"], json!([world.here]));
     assert!(!items.iter().any(|item| item.to_string().contains("password")));
     // The outbox holds a record for each compacted topic, in gapless order.
-    let rows: Vec<(i64, Vec<String>)> = sqlx::query_as("select seq, topics from outbox order by id").fetch_all(&pool).await.unwrap();
+    let rows: Vec<(i64, Vec<String>)> =
+        sqlx::query_as("select seq, topics from outbox order by id").fetch_all(&pool).await.unwrap();
     assert_eq!(rows.iter().map(|(seq, _)| *seq).collect::<Vec<_>>(), (1..=rows.len() as i64).collect::<Vec<_>>());
     let topics: BTreeSet<_> = rows.into_iter().flat_map(|(_, topics)| topics).collect();
     let wanted = ["vorca.catalog.cashiers.v1", "vorca.catalog.locations.v1", "vorca.catalog.variants.v1"];

@@ -20,7 +20,8 @@ async fn is_consistent(world: &World) {
     assert_eq!(broken.await, 0);
     let gaps = "select count(*) from streams s where last_seq <> (select count(*) from outbox o where o.stream_id = s.stream_id)";
     assert_eq!(world.count(gaps).await, 0);
-    let one_row_each = "select count(*) from stock_acts a where 1 <> (select count(*) from outbox o where o.cause_id = a.act_id
+    let one_row_each =
+        "select count(*) from stock_acts a where 1 <> (select count(*) from outbox o where o.cause_id = a.act_id
         and o.seq = a.location_seq and cardinality(o.bodies) = a.line_count)";
     assert_eq!(world.count(one_row_each).await, 0);
 }
@@ -32,7 +33,10 @@ async fn a_receipt_sent_twice_answers_with_the_same_bytes(pool: PgPool) {
     let first = world.owner.post_keyed("/stock/receipts", "\"note-1\"", &body).await;
     let act = first.expect(201);
     assert_eq!(act["location_seq"], 1);
-    assert_eq!(act["movements"][0], json!({"variant_id": world.variants[0], "version": 1, "delta": 5000, "qty_after": 5000}));
+    assert_eq!(
+        act["movements"][0],
+        json!({"variant_id": world.variants[0], "version": 1, "delta": 5000, "qty_after": 5000})
+    );
     let again = world.owner.post_keyed("/stock/receipts", "note-1", &body).await;
     assert_eq!((again.status.as_u16(), &again.bytes), (200, &first.bytes));
     assert_eq!(again.headers["idempotency-replayed"], "true");
@@ -49,7 +53,8 @@ async fn a_receipt_sent_twice_answers_with_the_same_bytes(pool: PgPool) {
     assert_eq!(world.owner.post_keyed("/stock/receipts", "other", &named).await.problem().1, "id_conflict");
     let stock = world.owner.get(&format!("/stock?location_id={}", world.here)).await.expect(200);
     assert_eq!(stock["items"].as_array().unwrap().iter().map(|row| row["qty"].as_i64().unwrap()).sum::<i64>(), 14_000);
-    let audited = world.count("select count(*) from audit_log where action = 'stock.receipt' and outcome = 'done'").await;
+    let audited =
+        world.count("select count(*) from audit_log where action = 'stock.receipt' and outcome = 'done'").await;
     assert_eq!(audited, 2);
     is_consistent(&world).await;
 }
@@ -86,10 +91,12 @@ async fn adjustments_and_thresholds_are_movements(pool: PgPool) {
     let world = world(&pool).await;
     world.owner.post_keyed("/stock/receipts", "1", &receipt(&world, 5_000)).await.expect(201);
     let variant = &world.variants[0];
-    let damage = json!({"location_id": world.here, "reason": "damage", "lines": [{"variant_id": variant, "delta": -3000}]});
+    let damage =
+        json!({"location_id": world.here, "reason": "damage", "lines": [{"variant_id": variant, "delta": -3000}]});
     let act = world.owner.post_keyed("/stock/adjustments", "1", &damage).await.expect(201);
     assert_eq!((act["location_seq"].as_i64(), act["movements"][0]["qty_after"].as_i64()), (Some(2), Some(2000)));
-    let limits = json!({"location_id": world.here, "lines": [{"variant_id": variant, "threshold": 3000, "hysteresis": 500}]});
+    let limits =
+        json!({"location_id": world.here, "lines": [{"variant_id": variant, "threshold": 3000, "hysteresis": 500}]});
     let act = world.owner.post_keyed("/stock/thresholds", "1", &limits).await.expect(201);
     assert_eq!((act["movements"][0]["version"].as_i64(), act["movements"][0]["delta"].as_i64()), (Some(3), Some(0)));
     let low = world.owner.get("/stock?low=true").await.expect(200);
@@ -102,8 +109,11 @@ async fn adjustments_and_thresholds_are_movements(pool: PgPool) {
     let page = world.owner.get(&path).await.expect(200);
     let cursor = text(&page, "next_cursor");
     let rest = world.owner.get(&format!("{path}&cursor={cursor}")).await.expect(200);
-    let versions: Vec<_> = [page, rest].iter().flat_map(|page| page["items"].as_array().unwrap().clone())
-        .map(|row| row["version"].as_i64().unwrap()).collect();
+    let versions: Vec<_> = [page, rest]
+        .iter()
+        .flat_map(|page| page["items"].as_array().unwrap().clone())
+        .map(|row| row["version"].as_i64().unwrap())
+        .collect();
     assert_eq!(versions, [1, 2, 3, 4]);
     let refused = sqlx::query("update stock_movements set delta = 0").execute(&pool).await.unwrap_err();
     assert!(refused.to_string().contains("append-only"));
@@ -140,13 +150,19 @@ async fn the_changes_feed_follows_location_seq_within_an_epoch(pool: PgPool) {
 #[sqlx::test(migrations = "../migrations/postgres")]
 async fn ten_thousand_lines_are_one_act(pool: PgPool) {
     let world = world(&pool).await;
-    let rows: Vec<_> = (0..9_998).map(|i| {
-        json!({"external_id": format!("v{i}"), "product_external_id": "coffee", "sku": format!("s{i}"), "name": "x",
+    let rows: Vec<_> = (0..9_998)
+        .map(|i| {
+            json!({"external_id": format!("v{i}"), "product_external_id": "coffee", "sku": format!("s{i}"), "name": "x",
                "tax_profile_external_id": "full"})
-    }).collect();
+        })
+        .collect();
     let stored = world.owner.post("/catalog/upsert", json!({"variants": rows})).await.expect(200);
-    let lines: Vec<_> = stored["variants"].as_array().unwrap().iter()
-        .map(|row| json!({"variant_id": row["variant_id"], "qty": 1000})).collect();
+    let lines: Vec<_> = stored["variants"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| json!({"variant_id": row["variant_id"], "qty": 1000}))
+        .collect();
     let body = json!({"location_id": world.here, "reason": "receipt", "lines": lines});
     let started = std::time::Instant::now();
     let act = world.owner.post_keyed("/stock/receipts", "big", &body).await.expect(201);

@@ -55,7 +55,14 @@ pub struct Size {
 
 impl Default for Size {
     fn default() -> Self {
-        Size { shops: 1, tills: 2, variants: 5, customers: 2, oversell: "allow_and_flag", lanes: LanesConfig::default() }
+        Size {
+            shops: 1,
+            tills: 2,
+            variants: 5,
+            customers: 2,
+            oversell: "allow_and_flag",
+            lanes: LanesConfig::default(),
+        }
     }
 }
 
@@ -124,7 +131,10 @@ impl Rig {
     }
 
     pub async fn count(&self, table: &str) -> i64 {
-        sqlx::query_scalar(sqlx::AssertSqlSafe(format!("select count(*) from {table}"))).fetch_one(&self.pool).await.unwrap()
+        sqlx::query_scalar(sqlx::AssertSqlSafe(format!("select count(*) from {table}")))
+            .fetch_one(&self.pool)
+            .await
+            .unwrap()
     }
 
     pub async fn stock(&self, shop: usize, variant: usize) -> Option<(i64, i64)> {
@@ -155,7 +165,8 @@ impl Rig {
     /// The invariants that every state must satisfy.
     pub async fn assert_consistent(&self) {
         for (name, query) in INVARIANTS {
-            let broken: Vec<(String,)> = sqlx::query_as(sqlx::AssertSqlSafe(*query)).fetch_all(&self.pool).await.unwrap();
+            let broken: Vec<(String,)> =
+                sqlx::query_as(sqlx::AssertSqlSafe(*query)).fetch_all(&self.pool).await.unwrap();
             assert!(broken.is_empty(), "{name}: {broken:?}");
         }
     }
@@ -274,8 +285,10 @@ async fn seed(pool: &PgPool, size: &Size) -> (Vec<Shop>, Vec<Uuid>, Uuid, Vec<Uu
     .await;
     let mut shops = Vec::new();
     for location_id in locations {
-        let tills: Vec<Till> =
-            ids(size.tills).into_iter().map(|terminal_id| Till { terminal_id, location_id, next: AtomicI64::new(0) }).collect();
+        let tills: Vec<Till> = ids(size.tills)
+            .into_iter()
+            .map(|terminal_id| Till { terminal_id, location_id, next: AtomicI64::new(0) })
+            .collect();
         let terminals: Vec<Uuid> = tills.iter().map(|till| till.terminal_id).collect();
         run(
             "insert into terminals (terminal_id, location_id, register_id, name, version)

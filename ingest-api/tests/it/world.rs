@@ -13,11 +13,14 @@ use chrono::{DateTime, Utc};
 use ingest_api::app::AppState;
 use ingest_api::auth::{Auth, login, terminal_token};
 use ingest_api::catalog_cache::CatalogCache;
+use ingest_api::lanes::{LaneHandle, LanesConfig};
 use ingest_api::router::router;
 use runtime::lifecycle::Shutdown;
 use runtime::pg::Writer;
 use serde_json::{Value, json};
 use sqlx::PgPool;
+use tokio::sync::Notify;
+use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 use uuid::Uuid;
 
@@ -144,11 +147,22 @@ pub struct World {
 pub async fn app(pool: &PgPool) -> AppState {
     schemas::codec::init();
     let config = runtime::config::Auth { signing_key: SIGNING_KEY.to_owned().into(), issuer: "vorca".to_owned() };
+    let catalog = CatalogCache::load(pool.clone()).await.unwrap();
+    let committed: Arc<Notify> = Arc::default();
+    let options = pool.connect_options().as_ref().clone();
+    let lanes = LaneHandle::start(
+        options,
+        Arc::clone(&catalog),
+        Arc::clone(&committed),
+        &LanesConfig::default(),
+        &TaskTracker::new(),
+    );
     AppState {
         reads: pool.clone(),
         writer: Writer::new(pool.clone(), &Shutdown::new()),
-        catalog: CatalogCache::load(pool.clone()).await.unwrap(),
-        committed: Arc::default(),
+        catalog,
+        lanes,
+        committed,
         auth: Auth::new(&config).unwrap(),
         reports: None,
     }
