@@ -18,6 +18,10 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Start everything, make a demonstration business through the API and sell in it
+    Up(launcher::up::Options),
+    /// Run every test against a stack of its own that leaves nothing behind
+    Test(launcher::test::Options),
     /// Start Postgres, Redis, Kafka, the schema registry and ClickHouse; print where they listen
     Services,
     /// Print the addresses and passwords of this checkout as shell exports: eval "$(./dev env)"
@@ -58,6 +62,8 @@ enum Command {
 
 fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
+        Command::Up(options) => launcher::up::up(&options)?,
+        Command::Test(options) => return launcher::test::test(&options),
         Command::Services => launcher::services()?,
         Command::Env => launcher::env()?,
         Command::Status => return launcher::status(),

@@ -1,5 +1,9 @@
 //! The commands of `./dev` that start, show and stop.
 
+mod external;
+pub mod test;
+pub mod up;
+
 use std::fs;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::process::ExitCode;

@@ -117,6 +117,8 @@ pub struct ServiceStatus {
     pub service: Service,
     pub phase: Phase,
     pub process: Option<Identified>,
+    /// When that process was started, milliseconds since 1970.
+    pub since: Option<u64>,
     /// Times it was started again by the supervisor.
     pub restarts: u32,
     /// Of these, times it had ended by itself rather than by a signal asked for: above zero fails a test run.

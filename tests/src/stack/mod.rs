@@ -29,7 +29,7 @@ use anyhow::{Context, Result, bail};
 pub use control::{Phase, Request, Service, ServiceStatus, Status};
 pub use layout::{Identity, Layout};
 pub use nix::sys::signal::Signal;
-pub use vorca::Job;
+pub use vorca::{Job, role};
 
 use crate::endpoints::Endpoints;
 

@@ -48,6 +48,7 @@ struct Running {
     child: Child,
     identified: Identified,
     since: Instant,
+    since_unix_ms: u64,
     log_from: u64,
     ready: bool,
     /// ClickHouse ends when this closes.
@@ -344,8 +345,17 @@ impl Supervisor {
         let child = command.spawn().with_context(|| format!("starting {:?}", command.get_program()))?;
         let pid = child.id() as i32;
         let identified = Identified::of(pid).unwrap_or(Identified { pid, started: 0 });
-        let since = Instant::now();
-        Ok(Running { child, identified, since, log_from, ready: false, terminal, stop_sent: None, kill_asked: false })
+        Ok(Running {
+            child,
+            identified,
+            since: Instant::now(),
+            since_unix_ms: u64::try_from(chrono::Utc::now().timestamp_millis()).unwrap_or(0),
+            log_from,
+            ready: false,
+            terminal,
+            stop_sent: None,
+            kill_asked: false,
+        })
     }
 
     fn watch(&mut self, index: usize, mut running: Running) -> State {
@@ -454,14 +464,15 @@ impl Supervised {
     }
 
     fn status(&self) -> ServiceStatus {
-        let process = match &self.state {
-            State::Running(running) => Some(running.identified),
+        let running = match &self.state {
+            State::Running(running) => Some(running),
             _ => None,
         };
         ServiceStatus {
             service: self.service,
             phase: self.phase(),
-            process,
+            process: running.map(|it| it.identified),
+            since: running.map(|it| it.since_unix_ms),
             restarts: self.restarts,
             crashes: self.crashes,
             failures: self.failures,
@@ -491,6 +502,8 @@ fn tie_to_this_thread(command: &mut Command, service: Service) {
         if new_session {
             nix::unistd::setsid()?;
         }
+        // Blocked in the supervisor and inherited otherwise: Redis would never hear its SIGTERM.
+        SigSet::empty().thread_set_mask()?;
         nix::sys::prctl::set_pdeathsig(signal)?;
         // The parent may have died before the line above took effect.
         if nix::unistd::getppid() != parent {
@@ -498,7 +511,7 @@ fn tie_to_this_thread(command: &mut Command, service: Service) {
         }
         Ok(())
     };
-    // SAFETY: setsid, prctl and getppid are async-signal-safe; nothing is allocated and no lock is taken.
+    // SAFETY: setsid, sigmask, prctl and getppid are async-signal-safe; nothing is allocated and no lock is taken.
     unsafe {
         command.pre_exec(before_exec);
     }

@@ -1,0 +1,156 @@
+//! `./dev up`: servers, migrations, the platform's processes, the demonstration business.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::Deserialize;
+
+use super::{external, start, start_servers};
+use crate::demo::{self, state::State};
+use crate::endpoints::{Credentials, Endpoints};
+use crate::stack::{self, Job, Layout, Service, Stack};
+
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// Sales to sell now [default: 20000 the first time, none later]
+    #[arg(long)]
+    pub sales: Option<u64>,
+    /// Sales a second, arriving whatever the answers do [default: as fast as the tills are answered]
+    #[arg(long)]
+    pub rate: Option<f64>,
+    /// Locations of the demonstration business [default: 20, later those it has]
+    #[arg(long)]
+    pub locations: Option<usize>,
+    /// The same seed gives the same business and the same sales [default: 1, later the one it has]
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Use a platform that runs elsewhere (compose, Kubernetes): an environment file with its addresses
+    #[arg(long, value_name = "FILE")]
+    pub external: Option<PathBuf>,
+    /// Start the platform and make nothing in it
+    #[arg(long)]
+    pub no_demo: bool,
+}
+
+pub fn up(options: &Options) -> Result<()> {
+    let begun = Instant::now();
+    let endpoints = match &options.external {
+        Some(file) => external::endpoints(file, &Layout::of_checkout()?)?,
+        None => {
+            let stack = start_servers(Layout::of_checkout()?)?;
+            start_platform(&stack)?;
+            stack.endpoints()?
+        }
+    };
+    eprintln!("The platform is ready ({:.1} s). API: {}", begun.elapsed().as_secs_f64(), endpoints.api);
+    if !options.no_demo {
+        sell(&endpoints, options)?;
+    }
+    println!("\n  API          {0}   try it: {0}/docs", endpoints.api);
+    println!("  Owner        {} / {}", endpoints.owner.login, endpoints.owner.password);
+    if options.external.is_none() {
+        eprintln!(
+            "\nIt keeps running when this shell ends. Next: ./dev status, ./dev up --sales 1000, ./dev logs api, ./dev down"
+        );
+    }
+    Ok(())
+}
+
+/// Migrates, makes the first Owner and starts every role; what was rebuilt since its start is restarted.
+pub fn start_platform(stack: &Stack) -> Result<()> {
+    run(stack, "migrate", stack.job("ingest-api", Job::Migrate).arg("migrate"))?;
+    run(stack, "migrate-clickhouse", stack.job("sinks", Job::MigrateClickHouse).arg("migrate"))?;
+    make_owner(stack)?;
+    let stale = rebuilt_since_start(stack)?;
+    if !stale.is_empty() {
+        eprintln!("  restarting what was rebuilt: {}", stale.iter().map(|it| it.name()).collect::<Vec<_>>().join(", "));
+        stack.stop(&stale)?;
+        stack.wait_stopped(&stale)?;
+    }
+    start(stack, &Service::OURS)
+}
+
+fn rebuilt_since_start(stack: &Stack) -> Result<Vec<Service>> {
+    let mut stale = Vec::new();
+    for it in stack.processes()? {
+        let Some((binary, _)) = stack::role(it.service) else { continue };
+        let path = stack.layout().bin.join(binary);
+        let built = fs::metadata(&path)
+            .and_then(|file| file.modified())
+            .with_context(|| format!("{} is missing", path.display()))?;
+        let built = built.duration_since(UNIX_EPOCH).unwrap_or_default();
+        if it.process.is_some() && it.since.is_some_and(|since| built > Duration::from_millis(since)) {
+            stale.push(it.service);
+        }
+    }
+    Ok(stale)
+}
+
+/// Runs a one-shot job, its output in a log of its own; returns its standard output.
+pub fn run(stack: &Stack, name: &str, command: &mut Command) -> Result<String> {
+    let begun = Instant::now();
+    let log = stack.layout().service(name)?.join("log");
+    let errors = fs::File::create(&log)?;
+    let done = command.stdin(Stdio::null()).stderr(errors).output().with_context(|| format!("starting {name}"))?;
+    let said = String::from_utf8_lossy(&done.stdout).into_owned();
+    if !done.status.success() {
+        let last: Vec<&str> = said.lines().rev().take(5).collect();
+        let last = last.into_iter().rev().map(|line| format!("  | {line}\n")).collect::<String>();
+        bail!("{name} failed ({}):\n{}{last}\n(all of it: {})", done.status, stack::tail(&log, 5), log.display());
+    }
+    eprintln!("  {name:<15} done   ({:.1} s)", begun.elapsed().as_secs_f64());
+    Ok(said)
+}
+
+#[derive(Deserialize)]
+struct MadeOwner {
+    login: String,
+    password: String,
+}
+
+/// The first Owner, made once; its password is printed by the platform once and kept in the run folder.
+fn make_owner(stack: &Stack) -> Result<()> {
+    let mut endpoints = stack.endpoints()?;
+    if !endpoints.owner.login.is_empty() {
+        return Ok(());
+    }
+    let mut command = stack.job("ingest-api", Job::CreateOwner);
+    let said = run(stack, "create-owner", command.args(["create-owner", "--login", "owner", "--json"]))
+        .context("the database has an Owner whose password this checkout does not know; ./dev reset starts afresh")?;
+    endpoints.owner = owner_of(&said)?;
+    endpoints.write(&stack::endpoints_file(stack.layout()))
+}
+
+/// What `create-owner --json` prints.
+pub fn owner_of(said: &str) -> Result<Credentials> {
+    let made: MadeOwner = serde_json::from_str(said.trim()).context("create-owner printed no login and password")?;
+    Ok(Credentials { login: made.login, password: made.password })
+}
+
+fn sell(endpoints: &Endpoints, options: &Options) -> Result<()> {
+    let known = State::find(&endpoints.run_dir)?;
+    let standard = demo::Options::default();
+    let wanted = demo::Options {
+        sales: options.sales.unwrap_or(if known.is_some() { 0 } else { standard.sales }),
+        rate: options.rate,
+        locations: options.locations.or(known.as_ref().map(|it| it.locations)).unwrap_or(standard.locations),
+        seed: options.seed.or(known.as_ref().map(|it| it.seed)).unwrap_or(standard.seed),
+    };
+    ensure!(
+        wanted.rate.is_none_or(|rate| rate > 0.0 && rate.is_finite()),
+        "--rate is a number of sales a second above 0"
+    );
+    if known.is_some_and(|it| it.is_complete) && wanted.sales == 0 {
+        eprintln!("The data of last time is there; nothing is sold. To sell more: ./dev up --sales 1000");
+        return Ok(());
+    }
+    let runtime = tokio::runtime::Runtime::new()?;
+    let report = runtime.block_on(demo::run(endpoints, &wanted))?;
+    let sold = report.counts;
+    eprintln!("Sold for {:.0} s: {sold:?}", report.selling.as_secs_f64());
+    ensure!(sold.unexpected == 0, "{} sales were not answered as they had to be; see ./dev logs api", sold.unexpected);
+    Ok(())
+}
