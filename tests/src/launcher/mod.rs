@@ -1,6 +1,6 @@
 //! The commands of `./dev` that start, show and stop.
 
-mod external;
+pub mod external;
 pub mod test;
 pub mod up;
 
@@ -59,6 +59,10 @@ fn print_endpoints(stack: &Stack) -> Result<()> {
     println!("  Redis        {}", at.redis);
     println!("  ClickHouse   {}   native {}", at.clickhouse, at.clickhouse_native.unwrap_or_default());
     println!("  analyst      {} / {}", at.analyst.login, at.analyst.password);
+    if !at.owner.login.is_empty() {
+        println!("  API          {0}   try it: {0}/docs", at.api);
+        println!("  Owner        {} / {}", at.owner.login, at.owner.password);
+    }
     println!("  data, logs   {}", stack.layout().run.display());
     Ok(())
 }

@@ -21,7 +21,7 @@ const LOGGING: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
 "#;
 
 /// Settings that do not depend on the checkout. The group ones make a rebalance take about one second instead of five.
-const SETTINGS: &str = "\
+pub const SETTINGS: &str = "\
 process.roles=broker,controller
 node.id=1
 controller.listener.names=CONTROLLER

@@ -82,6 +82,36 @@ impl Identity {
     }
 }
 
+#[cfg(test)]
+impl Identity {
+    /// Some identity, for tests of what is generated from one.
+    pub(super) fn example() -> Identity {
+        Identity {
+            ports: PORTS.iter().map(|name| ((*name).to_owned(), 1)).collect(),
+            passwords: PASSWORDS.iter().map(|name| ((*name).to_owned(), "secret".to_owned())).collect(),
+            kafka_cluster: String::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+impl Layout {
+    pub(super) fn example() -> Layout {
+        let nowhere = PathBuf::from("/nonexistent");
+        Layout {
+            checkout: nowhere.clone(),
+            run: nowhere.clone(),
+            cache: nowhere.clone(),
+            bin: nowhere.clone(),
+            java_home: nowhere.clone(),
+            kafka_home: nowhere.clone(),
+            registry_home: nowhere.clone(),
+            clickhouse_home: nowhere,
+            throwaway: true,
+        }
+    }
+}
+
 fn folder(variable: &str, root: &str, home: &str) -> PathBuf {
     if let Some(path) = std::env::var_os(variable) {
         return path.into();

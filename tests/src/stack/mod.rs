@@ -5,6 +5,8 @@
 
 pub mod clickhouse;
 pub mod clickhouse_host;
+#[cfg(test)]
+mod compose_tests;
 pub mod control;
 mod http;
 mod jvm;

@@ -17,7 +17,7 @@ use super::process;
 use crate::endpoints::write_private;
 
 /// fsync, full_page_writes and synchronous_commit stay at their default, on: what a test claims about loss must hold.
-const SETTINGS: &[&str] = &[
+pub const SETTINGS: &[&str] = &[
     "listen_addresses=127.0.0.1",
     "max_connections=300",
     "wal_level=logical",
