@@ -2,6 +2,7 @@
 //! business, replays of real histories, and the journeys that run against real servers. Links no
 //! crate of the platform but the contract; every process is started by path.
 
+pub mod analyst;
 pub mod client;
 pub mod demo;
 pub mod device;
@@ -9,6 +10,7 @@ pub mod endpoints;
 pub mod journal;
 pub mod launcher;
 pub mod metrics;
+pub mod replay;
 pub mod stack;
 pub mod terminal;
 pub mod till_pricing;
