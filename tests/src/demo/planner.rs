@@ -256,6 +256,7 @@ fn basket_size(rng: &mut StdRng) -> i32 {
 fn tenders(rng: &mut StdRng, total: i64) -> Vec<Tender> {
     let cash = |amount_minor| Tender { kind: TenderKind::Cash, amount_minor, card: None };
     match rng.random_range(0..20) {
+        _ if total == 0 => Vec::new(),
         0..8 => vec![cash(handed_over(rng, total))],
         8 if total > 1_000 => vec![card(rng, total - 500), cash(500)],
         _ => vec![card(rng, total)],
@@ -269,10 +270,11 @@ fn handed_over(rng: &mut StdRng, total: i64) -> i64 {
 
 fn card(rng: &mut StdRng, amount_minor: i64) -> Tender {
     let card = Card {
-        token: format!("tok_{:016x}", rng.random::<u64>()),
+        // letters only: a run of digits could read like a card number
+        token: (0..20).map(|_| char::from(rng.random_range(b'a'..=b'z'))).collect(),
         brand: (*CARD_BRANDS.choose(rng).unwrap_or(&"visa")).to_owned(),
         last_four: format!("{:04}", rng.random_range(0..10_000)),
-        expiry: format!("20{}-{:02}", rng.random_range(27..32), rng.random_range(1..=12)),
+        expiry: format!("{:02}/{}", rng.random_range(1..=12), rng.random_range(27..32)),
     };
     Tender { kind: TenderKind::Card, amount_minor, card: Some(card) }
 }

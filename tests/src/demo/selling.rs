@@ -132,10 +132,11 @@ fn is_right(how: Refusal, status: StatusCode, code: &str) -> bool {
     match how {
         Refusal::WrongTotal => status == 422 && code == "total_mismatch",
         Refusal::UnknownVariant => status == 422 && code == "invalid_value",
-        Refusal::OtherLocation => status == 404 || status == 403,
+        Refusal::OtherLocation => status == 403,
         Refusal::TendersShort => status == 422 && code == "invalid_value",
         Refusal::OtherMarket => status == 422 && code == "invalid_value",
         Refusal::ZeroQuantity => status == 422 && code == "invalid_value",
-        Refusal::CashierOfAnotherLocation => status == 403 && code == "forbidden",
+        // with a single location the stranger is nobody at all
+        Refusal::CashierOfAnotherLocation => status == 403 || status == 422 && code == "invalid_value",
     }
 }

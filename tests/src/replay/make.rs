@@ -193,7 +193,9 @@ async fn members(owner: &Client, map: &Map, files: &Files, ids: &mut Ids) -> any
 async fn tills(owner: &Client, map: &Map, plan: &Plan) -> anyhow::Result<()> {
     let grants = vec![Grant { role: "manager".to_owned(), location_id: None }];
     let (user_id, login) = (cashier(map), format!("import-{}", map.name));
-    let user = NewUser { user_id, code: login.to_uppercase(), login, password: None, grants };
+    // short and unique, as codes are
+    let code = format!("IMP-{}", &user_id.simple().to_string()[..8]);
+    let user = NewUser { user_id, code, login, password: None, grants };
     if !known(owner, "/users", "user_id").await?.contains(&user_id.to_string()) {
         owner.post::<Value>("/users", &user).await.context("the importing cashier")?;
     }

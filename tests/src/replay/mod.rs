@@ -114,8 +114,9 @@ fn device_secret(directory: &Path) -> anyhow::Result<String> {
 /// Shows how far it is; Ctrl-C stops after the documents under way.
 async fn watch(import: Arc<Import>, total: u64) {
     let bar = std::io::stderr().is_terminal().then(|| {
-        let style = ProgressStyle::with_template("  {bar:32.cyan/blue} {pos}/{len} documents  {per_sec:.0}  eta {eta}  {msg}")
-            .unwrap_or_else(|_| ProgressStyle::default_bar());
+        let style =
+            ProgressStyle::with_template("  {bar:32.cyan/blue} {pos}/{len} documents  {per_sec:.0}  eta {eta}  {msg}")
+                .unwrap_or_else(|_| ProgressStyle::default_bar());
         ProgressBar::new(total).with_style(style)
     });
     let mut ticks = tokio::time::interval(Duration::from_millis(500));
@@ -167,8 +168,14 @@ pub fn print(report: &ReplayReport) {
         for d in found.differences.iter().take(20) {
             println!(
                 "      {} {}  file {} ({} lines)  Postgres {} ({})  ClickHouse {} ({})",
-                d.location_id, d.day, d.file.paid_minor, d.file.lines, d.postgres.paid_minor, d.postgres.lines,
-                d.clickhouse.paid_minor, d.clickhouse.lines
+                d.location_id,
+                d.day,
+                d.file.paid_minor,
+                d.file.lines,
+                d.postgres.paid_minor,
+                d.postgres.lines,
+                d.clickhouse.paid_minor,
+                d.clickhouse.lines
             );
         }
     }

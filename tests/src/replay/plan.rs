@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::map::{Constants, Map};
-use super::rows::{Reader, Refused, Row, clean};
+use super::rows::{Reader, Refused, Row, clean, fold};
 use super::sort::{Entry, Merge, Sorter};
 use super::source::Source;
 
@@ -228,7 +228,7 @@ fn push_master(things: &mut Sorter, file: &Path, map: &Map) -> anyhow::Result<()
     while let Some(raw) = source.next_row()? {
         let cell = |column: usize| clean(&String::from_utf8_lossy(raw.record.get(column).unwrap_or_default()));
         let name = clean(&description.iter().map(|column| cell(*column)).collect::<Vec<_>>().join(" "));
-        let (sku, category) = (cell(sku).to_lowercase(), category.map(cell).unwrap_or_default());
+        let (sku, category) = (fold(&cell(sku)), category.map(cell).unwrap_or_default());
         let variant = Variant { sku: sku.clone(), name, category, price_minor: -1, is_measured: false };
         things.push([b"v", sku.as_bytes()].concat(), serde_json::to_vec(&variant)?)?;
     }
@@ -268,11 +268,7 @@ fn gather(rows: Merge, map: &Map, dir: &Path) -> anyhow::Result<Sorter> {
     Ok(by_time)
 }
 
-fn write_documents(
-    documents: Merge,
-    constants: &Constants,
-    path: &Path,
-) -> anyhow::Result<(Vec<Location>, u64)> {
+fn write_documents(documents: Merge, constants: &Constants, path: &Path) -> anyhow::Result<(Vec<Location>, u64)> {
     let mut writer = BufWriter::new(File::create(path)?);
     let mut locations: Vec<Location> = Vec::new();
     let (mut offset, mut count) = (0, 0);

@@ -139,7 +139,10 @@ async fn in_postgres(url: &str, map: &Map, plan: &Plan) -> anyhow::Result<Totals
     .fetch_all(&pool)
     .await?;
     pool.close().await;
-    Ok(rows.into_iter().map(|(id, day, lines, paid)| ((id, day), DayTotal { lines: lines as u64, paid_minor: paid })).collect())
+    Ok(rows
+        .into_iter()
+        .map(|(id, day, lines, paid)| ((id, day), DayTotal { lines: lines as u64, paid_minor: paid }))
+        .collect())
 }
 
 async fn in_clickhouse(endpoints: &Endpoints, map: &Map, plan: &Plan) -> anyhow::Result<Totals> {
@@ -199,7 +202,9 @@ mod tests {
         cent.insert(day(2), DayTotal { lines: 2, paid_minor: 101 });
         let mut missing = totals.clone();
         missing.remove(&day(3));
-        for (file, postgres, clickhouse) in [(&cent, &totals, &totals), (&totals, &cent, &totals), (&totals, &totals, &missing)] {
+        for (file, postgres, clickhouse) in
+            [(&cent, &totals, &totals), (&totals, &cent, &totals), (&totals, &totals, &missing)]
+        {
             assert_eq!(compare(file, postgres, clickhouse).len(), 1);
         }
     }

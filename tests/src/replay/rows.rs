@@ -8,8 +8,10 @@ use super::cells::{self, Refusal};
 use super::map::{Constants, Map, Sign};
 use super::source::Source;
 
-/// Longest text sent to the API.
+/// Longest text sent to the API; more is cut off.
 const TEXT_MAX: usize = 120;
+/// Longest SKU, location or customer: these are never cut, since two could become one.
+const CODE_MAX: usize = 50;
 
 /// One row that can be sold.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -93,7 +95,12 @@ impl<'a> Reader<'a> {
             location_name: optional(&columns.location_name)?,
             time: source.columns(&columns.time)?,
             sku: source.column(&columns.sku)?,
-            description: columns.description.as_ref().map(|names| source.columns(names)).transpose()?.unwrap_or_default(),
+            description: columns
+                .description
+                .as_ref()
+                .map(|names| source.columns(names))
+                .transpose()?
+                .unwrap_or_default(),
             category: optional(&columns.category)?,
             quantity: source.column(&columns.quantity)?,
             figure,
@@ -118,30 +125,36 @@ impl<'a> Reader<'a> {
         if cells.0.len() != self.width {
             return Err(("column_count", format!("{} cells where the header has {}", cells.0.len(), self.width)));
         }
-        let required = |text: String, code: &'static str| if text.is_empty() { Err((code, "empty".to_owned())) } else { Ok(text) };
+        let required =
+            |text: String, code: &'static str| if text.is_empty() { Err((code, "empty".to_owned())) } else { Ok(text) };
         let qty = cells::quantity(&cells.text(self.quantity)?, self.constants)?;
         match qty {
             0 => return Err(("zero_quantity", "a quantity of 0 sells nothing".to_owned())),
-            ..0 => return Err(("return_line", "a negative quantity is a return; returns are not taken over yet".to_owned())),
+            ..0 => {
+                return Err((
+                    "return_line",
+                    "a negative quantity is a return; returns are not taken over yet".to_owned(),
+                ));
+            }
             1_000_000_001.. => return Err(("quantity_too_large", "more than 1,000,000 units in one line".to_owned())),
             _ => {}
         }
         let discount_minor = self.discount(cells)?;
         let amount_minor = self.amount(cells, qty, discount_minor)?;
-        let location = required(cells.text(self.location)?, "missing_location")?;
+        let location = required(cells.code(self.location)?, "missing_location")?;
         Ok(Row {
             line,
             document: required(cells.joined(&self.document)?, "missing_document")?,
             location_name: self.location_name.map(|column| cells.text(column)).transpose()?.unwrap_or_default(),
             location,
             occurred_at: cells::instant(&cells.joined(&self.time)?, self.constants)?,
-            sku: required(cells.text(self.sku)?.to_lowercase(), "missing_sku")?,
+            sku: required(fold(&cells.code(self.sku)?), "missing_sku")?,
             description: cells.joined(&self.description)?,
             category: self.category.map(|column| cells.text(column)).transpose()?.unwrap_or_default(),
             qty,
             amount_minor,
             discount_minor,
-            customer: self.customer.map(|column| cells.text(column)).transpose()?.filter(|text| !text.is_empty()),
+            customer: self.customer.map(|column| cells.code(column)).transpose()?.filter(|text| !text.is_empty()),
         })
     }
 
@@ -208,15 +221,34 @@ impl Cells<'_> {
         Ok(clean(text))
     }
 
+    fn code(&self, column: usize) -> Result<String, Refusal> {
+        let text = self.text(column)?;
+        if text.chars().count() > CODE_MAX {
+            return Err(("too_long", format!("longer than {CODE_MAX} characters")));
+        }
+        Ok(text)
+    }
+
     fn joined(&self, columns: &[usize]) -> Result<String, Refusal> {
         let cells: Vec<String> = columns.iter().map(|column| self.text(*column)).collect::<Result<_, _>>()?;
         Ok(clean(&cells.join(" ")))
     }
 }
 
-/// One line of printable text: control characters and runs of blanks become one blank.
+/// The one spelling of a SKU.
+pub fn fold(sku: &str) -> String {
+    // upper first, so that letters with several lower forms become one
+    sku.to_uppercase().to_lowercase()
+}
+
+/// One line of printable text: control characters and runs of blanks become one blank, what cannot be
+/// seen is left out.
 pub fn clean(text: &str) -> String {
-    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let is_unseen = |c: char| {
+        matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+    };
+    let text: String = text.chars().filter(|c| !is_unseen(*c)).map(|c| if c.is_control() { ' ' } else { c }).collect();
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     text.chars().take(TEXT_MAX).collect()
 }
@@ -225,8 +257,7 @@ pub fn clean(text: &str) -> String {
 mod tests {
     use super::*;
 
-    const HEADER: &str =
-        "household_id,store_id,basket_id,product_id,quantity,sales_value,retail_disc,coupon_disc,transaction_timestamp\n";
+    const HEADER: &str = "household_id,store_id,basket_id,product_id,quantity,sales_value,retail_disc,coupon_disc,transaction_timestamp\n";
 
     fn read(row: &str) -> Result<Row, Refused> {
         let map = Map::parse(include_str!("../../../maps/completejourney.toml")).unwrap();

@@ -152,10 +152,12 @@ fn reason(problem: &crate::client::Problem) -> String {
 /// The document as its till would have sent it; else the SKU that is missing.
 fn sale<'a>(import: &Import, document: &'a Document) -> Result<Sale, &'a str> {
     let total_minor = document.paid_minor();
-    let lines = document.lines.iter().zip(1..).map(|(line, line_no)| {
+    let paid = Tender { kind: TenderKind::Other, amount_minor: total_minor, card: None };
+    let mut lines = Vec::with_capacity(document.lines.len());
+    for (line, line_no) in document.lines.iter().zip(1..) {
         let variant_id = import.ids.variant(&line.sku).ok_or(line.sku.as_str())?;
-        Ok(sale_line(line, line_no, variant_id))
-    });
+        lines.push(sale_line(line, line_no, variant_id));
+    }
     Ok(Sale {
         sale_id: document.sale_id,
         location_id: Uuid::nil(),
@@ -165,8 +167,8 @@ fn sale<'a>(import: &Import, document: &'a Document) -> Result<Sale, &'a str> {
         customer_id: document.customer.as_ref().and_then(|customer| import.ids.member(customer)),
         occurred_at: document.occurred_at.to_rfc3339_opts(SecondsFormat::Micros, true),
         currency: import.map.constants.currency.to_string(),
-        lines: lines.collect::<Result<_, _>>()?,
-        tenders: vec![Tender { kind: TenderKind::Other, amount_minor: total_minor, card: None }],
+        lines,
+        tenders: if total_minor == 0 { Vec::new() } else { vec![paid] },
         total_minor,
     })
 }

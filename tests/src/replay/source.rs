@@ -38,7 +38,8 @@ impl Source {
     /// The same over any bytes.
     pub fn over(bytes: Box<dyn Read>, constants: &Constants) -> anyhow::Result<Source> {
         let encoding = Encoding::for_label(constants.encoding.as_bytes()).context("unknown encoding")?;
-        let text: Box<dyn Read> = if encoding == encoding_rs::UTF_8 { bytes } else { Box::new(Decoding::new(bytes, encoding)) };
+        let text: Box<dyn Read> =
+            if encoding == encoding_rs::UTF_8 { bytes } else { Box::new(Decoding::new(bytes, encoding)) };
         let mut reader = csv::ReaderBuilder::new()
             .delimiter(constants.delimiter as u8)
             .quote(constants.quote as u8)
@@ -99,7 +100,14 @@ struct Decoding<R> {
 
 impl<R: Read> Decoding<R> {
     fn new(inner: R, encoding: &'static Encoding) -> Decoding<R> {
-        Decoding { inner, decoder: encoding.new_decoder(), input: Vec::new(), output: Vec::new(), taken: 0, is_done: false }
+        Decoding {
+            inner,
+            decoder: encoding.new_decoder(),
+            input: Vec::new(),
+            output: Vec::new(),
+            taken: 0,
+            is_done: false,
+        }
     }
 
     fn fill(&mut self) -> std::io::Result<()> {
