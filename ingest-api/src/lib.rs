@@ -28,6 +28,7 @@ pub mod loyalty;
 pub mod openapi;
 pub mod page;
 pub mod pricing;
+pub mod relay;
 pub mod reporting;
 pub mod router;
 pub mod sales;

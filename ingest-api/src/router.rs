@@ -15,7 +15,10 @@ use crate::catalog::{feed, prices, products, upsert, variants};
 use crate::inventory::{acts, levels};
 use crate::openapi::Operation;
 use crate::page::{Page, PageParams};
-use crate::{changes, context, customers, guard, locations, openapi, reporting, taxes, terminals, users};
+use crate::sales::response::{QuoteBody, SaleBody};
+use crate::sales::routes::SaleParams;
+use crate::sales::types::{NewQuote, NewSale};
+use crate::{changes, context, customers, guard, locations, openapi, reporting, sales, taxes, terminals, users};
 
 /// Where the API lives.
 pub const BASE: &str = "/api/v1";
@@ -97,7 +100,7 @@ impl Route {
 
 /// The table.
 pub fn routes() -> Vec<Route> {
-    [access_routes(), place_routes(), catalog_routes(), member_routes(), stock_routes(), feed_routes()]
+    [access_routes(), place_routes(), catalog_routes(), member_routes(), stock_routes(), sale_routes(), feed_routes()]
         .into_iter()
         .flatten()
         .collect()
@@ -254,6 +257,22 @@ fn stock_routes() -> Vec<Route> {
         get("/stock/movements", ReadStock, levels::list_movements, "List movements of a location")
             .asks::<levels::MovementParams>()
             .gives::<Page<levels::Movement>>(200),
+    ]
+}
+
+fn sale_routes() -> Vec<Route> {
+    vec![
+        post("/quotes", Quote, sales::routes::create_quote, "Price a cart without selling it")
+            .takes::<NewQuote>()
+            .gives::<QuoteBody<'static>>(200),
+        post("/sales", Sell, sales::routes::create_sale, "Commit a sale")
+            .keyed()
+            .takes::<NewSale>()
+            .gives::<SaleBody<'static>>(201),
+        get("/sales", ReadSales, sales::routes::list_sales, "List sales")
+            .asks::<SaleParams>()
+            .gives::<Page<SaleBody<'static>>>(200),
+        get("/sales/{sale_id}", ReadSales, sales::routes::find_sale, "Read a sale").gives::<SaleBody<'static>>(200),
     ]
 }
 

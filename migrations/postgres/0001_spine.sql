@@ -15,7 +15,7 @@ insert into epochs (epoch, reason) values (1, 'created');
 create table streams (
     stream_id  uuid primary key,
     last_seq   bigint not null default 0
-);
+) with (fillfactor = 20);
 insert into streams (stream_id) values ('00000000-0000-0000-0000-000000000000');
 
 -- Progress of the relay, apart from `streams` so that publishing never waits for a sale.
@@ -23,8 +23,18 @@ create table stream_progress (
     stream_id      uuid primary key references streams,
     published_seq  bigint not null default 0,
     published_at   timestamptz not null default now()
-);
+) with (fillfactor = 20);
 insert into stream_progress (stream_id) values ('00000000-0000-0000-0000-000000000000');
+
+-- Records that no broker takes (too large): set aside by the relay with an alarm, everything after them goes on.
+create table outbox_parked (
+    event_id   uuid primary key,
+    stream_id  uuid not null,
+    seq        bigint not null,
+    topic      text not null,
+    reason     text not null,
+    parked_at  timestamptz not null default now()
+);
 
 -- Schema ids as the registry gave them, pinned by `migrate`: the relay needs no registry.
 create table schema_ids (

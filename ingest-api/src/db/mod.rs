@@ -7,6 +7,7 @@ pub mod inventory;
 pub mod locations;
 pub mod locks;
 pub mod outbox;
+pub mod relay;
 pub mod sales;
 pub mod snapshot;
 pub mod taxes;

@@ -389,3 +389,33 @@ impl<'a> Outbox<'a> {
         rows
     }
 }
+
+/// The location and stored answer of one document.
+pub async fn find(pool: &sqlx::PgPool, document_id: Uuid) -> Result<Option<(Uuid, String)>, sqlx::Error> {
+    sqlx::query_as("select location_id, response from documents where document_id = $1")
+        .bind(document_id)
+        .fetch_optional(pool)
+        .await
+}
+
+/// Stored answers of sales by id, at most `limit`; `locations` None means every one.
+pub async fn list(
+    pool: &sqlx::PgPool,
+    locations: Option<Vec<Uuid>>,
+    business_date: Option<NaiveDate>,
+    after: Option<Uuid>,
+    limit: i64,
+) -> Result<Vec<(Uuid, String)>, sqlx::Error> {
+    sqlx::query_as(
+        "select document_id, response from documents
+         where ($1::uuid[] is null or location_id = any ($1)) and ($2::date is null or business_date = $2)
+           and ($3::uuid is null or document_id > $3) and kind = 'sale'
+         order by document_id limit $4",
+    )
+    .bind(locations)
+    .bind(business_date)
+    .bind(after)
+    .bind(limit)
+    .fetch_all(pool)
+    .await
+}

@@ -8,4 +8,5 @@ pub mod known;
 pub mod price;
 pub mod refusal;
 pub mod response;
+pub mod routes;
 pub mod types;

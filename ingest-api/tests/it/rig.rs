@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use chrono::{DateTime, Utc};
+use chrono::Utc;
 use ingest_api::catalog_cache::CatalogCache;
 use ingest_api::db::sales::Origin;
 use ingest_api::error::ApiError;
@@ -11,8 +11,8 @@ use ingest_api::lanes::{Answer, LaneHandle, LanesConfig, Offer};
 use ingest_api::sales::check::valid_sale;
 use ingest_api::sales::price::price_sale;
 use ingest_api::sales::types::{NewLine, NewSale, NewTender, Receipt, TenderKind, ValidSale};
-use schemas::ids::{LocationId, TerminalId};
-use sqlx::postgres::PgConnectOptions;
+use schemas::ids::TerminalId;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, PgPool};
 use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
@@ -26,10 +26,31 @@ pub struct Rig {
     pub options: PgConnectOptions,
     pub catalog: Arc<CatalogCache>,
     pub lanes: LaneHandle,
+    tasks: TaskTracker,
     pub shops: Vec<Shop>,
     pub variants: Vec<Uuid>,
     pub cashier: Uuid,
     pub customers: Vec<Uuid>,
+}
+
+/// A business whose database nobody is connected to.
+pub struct Closed {
+    shops: Vec<Shop>,
+    variants: Vec<Uuid>,
+    cashier: Uuid,
+    customers: Vec<Uuid>,
+}
+
+impl Closed {
+    /// The same business in a database that holds it, perhaps restored to an earlier state.
+    pub async fn reopen(self, options: PgConnectOptions) -> Rig {
+        let options = options.disable_statement_logging();
+        let pool = PgPoolOptions::new().max_connections(5).connect_with(options.clone()).await.unwrap();
+        let catalog = CatalogCache::load(pool.clone()).await.unwrap();
+        let (lanes, tasks) = lanes(&options, &catalog, &LanesConfig::default());
+        let Closed { shops, variants, cashier, customers } = self;
+        Rig { pool, options, catalog, lanes, tasks, shops, variants, cashier, customers }
+    }
 }
 
 /// A shop with its tills.
@@ -68,13 +89,29 @@ impl Default for Size {
 
 impl Rig {
     /// Everything in place, lanes running.
-    pub async fn start(pool: PgPool, options: PgConnectOptions, size: Size) -> Rig {
+    pub async fn start(pool: PgPoolOptions, options: PgConnectOptions, size: Size) -> Rig {
+        let options = options.disable_statement_logging();
+        let pool = pool.connect_with(options.clone()).await.unwrap();
         let (shops, variants, cashier, customers) = seed(&pool, &size).await;
         let catalog = CatalogCache::load(pool.clone()).await.unwrap();
-        let options = options.disable_statement_logging();
-        let committed = Arc::new(Notify::new());
-        let lanes = LaneHandle::start(options.clone(), catalog.clone(), committed, &size.lanes, &TaskTracker::new());
-        Rig { pool, options, catalog, lanes, shops, variants, cashier, customers }
+        let (lanes, tasks) = lanes(&options, &catalog, &size.lanes);
+        Rig { pool, options, catalog, lanes, tasks, shops, variants, cashier, customers }
+    }
+
+    /// Lanes of a second process on the same database.
+    pub async fn another_node(&self) -> LaneHandle {
+        let catalog = CatalogCache::load(self.pool.clone()).await.unwrap();
+        lanes(&self.options, &catalog, &LanesConfig::default()).0
+    }
+
+    /// Ends every connection of this rig; what it knows of the business is kept for [`Rig::reopen`].
+    pub async fn close(self) -> Closed {
+        let Rig { pool, lanes, tasks, shops, variants, cashier, customers, .. } = self;
+        drop(lanes);
+        tasks.close();
+        tasks.wait().await;
+        pool.close().await;
+        Closed { shops, variants, cashier, customers }
     }
 
     pub fn till(&self, shop: usize, till: usize) -> &Till {
@@ -118,12 +155,17 @@ impl Rig {
 
     /// Sends a sale through its lane under `key`.
     pub async fn send(&self, till: &Till, new: &NewSale, key: &str) -> Result<Answer, ApiError> {
+        self.send_by(&self.lanes, till, new, key).await
+    }
+
+    /// Sends a sale through the lanes of some node.
+    pub async fn send_by(&self, lanes: &LaneHandle, till: &Till, new: &NewSale, key: &str) -> Result<Answer, ApiError> {
         let sale = self.valid(till, new.clone());
         let snapshot = self.catalog.current();
         let priced = price_sale(&snapshot, &sale);
         let priced_at = (snapshot.version, snapshot.epoch);
         let origin = Origin { request_id: "test".into(), ..Origin::default() };
-        self.lanes.commit(Offer { sale, key: key.into(), origin, priced_at, priced }).await
+        lanes.commit(Offer { sale, key: key.into(), origin, priced_at, priced }).await
     }
 
     pub async fn sell(&self, till: &Till, new: &NewSale) -> Result<Answer, ApiError> {
@@ -223,6 +265,11 @@ const INVARIANTS: &[(&str, &str)] = &[
     ),
 ];
 
+fn lanes(options: &PgConnectOptions, catalog: &Arc<CatalogCache>, config: &LanesConfig) -> (LaneHandle, TaskTracker) {
+    let (committed, tasks) = (Arc::new(Notify::new()), TaskTracker::new());
+    (LaneHandle::start(options.clone(), catalog.clone(), committed, config, &tasks), tasks)
+}
+
 async fn seed(pool: &PgPool, size: &Size) -> (Vec<Shop>, Vec<Uuid>, Uuid, Vec<Uuid>) {
     let ids = |count: usize| (0..count).map(|_| Uuid::now_v7()).collect::<Vec<_>>();
     let (profile, cashier) = (Uuid::now_v7(), Uuid::now_v7());
@@ -320,12 +367,4 @@ pub fn body(answer: &Result<Answer, ApiError>) -> &str {
         Ok(Answer::Created(body) | Answer::Replayed(body)) => body,
         Err(error) => panic!("{error:?}"),
     }
-}
-
-pub fn location(till: &Till) -> LocationId {
-    LocationId(till.location_id)
-}
-
-pub fn instant(text: &str) -> DateTime<Utc> {
-    text.parse().unwrap()
 }

@@ -1,0 +1,124 @@
+//! What the relay reads and records. One statement is one snapshot.
+
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+/// One unpublished outbox row.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct OutboxRow {
+    pub stream_id: Uuid,
+    pub seq: i64,
+    /// What `stream_progress` said in the same snapshot.
+    pub published_seq: i64,
+    pub created_at: DateTime<Utc>,
+    pub trace_parent: String,
+    pub topics: Vec<String>,
+    pub keys: Vec<String>,
+    pub event_ids: Vec<Uuid>,
+    pub schema_versions: Vec<i16>,
+    pub bodies: Vec<Vec<u8>>,
+}
+
+/// Rows above the published number of each dirty stream, in `id` order. The lower bound is the smallest id
+/// among the first unpublished rows: ids rise within a stream, so nothing unpublished lies below it.
+const UNPUBLISHED: &str = "
+    with dirty as materialized (
+        select s.stream_id, p.published_seq
+        from streams s join stream_progress p using (stream_id)
+        where s.last_seq > p.published_seq
+    ), low as materialized (
+        select min(o.id) as id
+        from dirty d join outbox o on o.stream_id = d.stream_id and o.seq = d.published_seq + 1
+    )
+    select o.stream_id, o.seq, d.published_seq, o.created_at, o.trace_parent, o.topics, o.keys, o.event_ids,
+           o.schema_versions, o.bodies
+    from outbox o join dirty d on d.stream_id = o.stream_id
+    where o.id >= (select id from low) and o.seq > d.published_seq
+    order by o.id
+    limit $1";
+
+/// At most `limit` unpublished rows, in the order in which they must be published.
+pub async fn unpublished(conn: &mut PgConnection, limit: i64) -> Result<Vec<OutboxRow>, sqlx::Error> {
+    sqlx::query_as(UNPUBLISHED).bind(limit).fetch_all(conn).await
+}
+
+/// How far one stream has been published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    pub stream_id: Uuid,
+    /// Where the batch found it.
+    pub from_seq: i64,
+    pub to_seq: i64,
+}
+
+/// Records progress, one row per touched stream. A stream that was rewound meanwhile keeps the lower number.
+pub async fn mark_published(conn: &mut PgConnection, progress: &[Progress]) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "update stream_progress p set published_seq = u.to_seq, published_at = now()
+         from unnest($1::uuid[], $2::bigint[], $3::bigint[]) as u (stream_id, from_seq, to_seq)
+         where p.stream_id = u.stream_id and p.published_seq = u.from_seq",
+    )
+    .bind(progress.iter().map(|p| p.stream_id).collect::<Vec<_>>())
+    .bind(progress.iter().map(|p| p.from_seq).collect::<Vec<_>>())
+    .bind(progress.iter().map(|p| p.to_seq).collect::<Vec<_>>())
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Rewinds every stream to before its first row created at or after `from`, so that the leader publishes
+/// those rows again. Returns the rows that will be.
+pub async fn rewind(conn: &mut PgConnection, from: DateTime<Utc>) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar(
+        "with first as (
+             select stream_id, min(seq) as seq, count(*) as n from outbox where created_at >= $1 group by stream_id
+         ), moved as (
+             update stream_progress p set published_seq = least(p.published_seq, f.seq - 1)
+             from first f where p.stream_id = f.stream_id
+         )
+         select coalesce(sum(n), 0)::bigint from first",
+    )
+    .bind(from)
+    .fetch_one(conn)
+    .await
+}
+
+/// What waits: rows, and the age of the oldest in seconds.
+pub async fn backlog(conn: &mut PgConnection) -> Result<(i64, f64), sqlx::Error> {
+    sqlx::query_as(
+        "with dirty as materialized (
+             select s.stream_id, s.last_seq, p.published_seq
+             from streams s join stream_progress p using (stream_id)
+             where s.last_seq > p.published_seq
+         )
+         select coalesce(sum(d.last_seq - d.published_seq), 0)::bigint,
+                coalesce(extract(epoch from now() - (
+                    select min(o.created_at) from dirty f
+                    join outbox o on o.stream_id = f.stream_id and o.seq = f.published_seq + 1)), 0)::float8
+         from dirty d",
+    )
+    .fetch_one(conn)
+    .await
+}
+
+/// Keeps a record that no broker takes for an operator; the relay goes on.
+pub async fn park(conn: &mut PgConnection, row: &OutboxRow, ordinal: usize, reason: &str) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "insert into outbox_parked (event_id, stream_id, seq, topic, reason) values ($1, $2, $3, $4, $5)
+         on conflict do nothing",
+    )
+    .bind(row.event_ids[ordinal])
+    .bind(row.stream_id)
+    .bind(row.seq)
+    .bind(&row.topics[ordinal])
+    .bind(reason)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Registry ids by (subject, schema version), as `migrate` pinned them.
+pub async fn schema_ids(conn: &mut PgConnection) -> Result<Vec<(String, i16, i32)>, sqlx::Error> {
+    sqlx::query_as("select subject, schema_version, schema_id from schema_ids").fetch_all(conn).await
+}

@@ -1,0 +1,156 @@
+//! The sale routes: quote, create, read, list. Thin: parse, price, hand over to the lane, answer.
+
+use axum::extract::State;
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use chrono::{NaiveDate, Utc};
+use schemas::ids::LocationId;
+use serde::Deserialize;
+use utoipa::IntoParams;
+use uuid::Uuid;
+
+use super::check::{valid_quote, valid_sale};
+use super::price::price_sale;
+use super::refusal::Refusal;
+use super::response::quote_body;
+use super::types::{NewQuote, NewSale};
+use crate::access::Access;
+use crate::app::AppState;
+use crate::checks::Checks;
+use crate::context::Context;
+use crate::db::sales::{self as db, Origin};
+use crate::error::ApiError;
+use crate::extract::{Body, IdempotencyKey, Params, PathId, Valid};
+use crate::lanes::{Answer, Offer};
+use crate::page;
+use crate::pricing::price;
+
+const LIST: &str = "sales";
+
+/// Values are checked by [`valid_sale`], which also makes the valid types.
+impl Body for NewSale {
+    fn check(&mut self, _: &mut Checks) {}
+}
+
+/// Values are checked by [`valid_quote`].
+impl Body for NewQuote {
+    fn check(&mut self, _: &mut Checks) {}
+}
+
+/// `POST /sales`: 201 with the sale, or 200 with the very same bytes when it is stored already.
+pub async fn create_sale(
+    State(app): State<AppState>,
+    access: Access,
+    context: Context,
+    key: IdempotencyKey,
+    Valid(new): Valid<NewSale>,
+) -> Result<Response, ApiError> {
+    let (terminal_id, _) = access.require_terminal()?;
+    access.require_named(LocationId(new.location_id))?;
+    let sale = valid_sale(new, terminal_id, Utc::now()).map_err(Refusal::fields)?;
+    let sale_id = sale.document_id;
+    let snapshot = app.catalog.current();
+    // Also a refusal goes through the lane: its twin may be stored, or the catalog newer than the one here.
+    let offer = Offer {
+        priced: price_sale(&snapshot, &sale),
+        priced_at: (snapshot.version, snapshot.epoch),
+        key: key.0,
+        origin: Origin { request_id: context.request_id, trace_parent: context.trace_parent, address: context.address },
+        sale,
+    };
+    let mut response = match app.lanes.commit(offer).await? {
+        Answer::Created(body) => json(StatusCode::CREATED, body.to_string()),
+        Answer::Replayed(body) => {
+            let mut response = json(StatusCode::OK, body.to_string());
+            let replayed = HeaderName::from_static("idempotency-replayed");
+            response.headers_mut().insert(replayed, HeaderValue::from_static("true"));
+            response
+        }
+    };
+    if let Ok(location) = HeaderValue::from_str(&format!("/api/v1/sales/{sale_id}")) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    Ok(response)
+}
+
+/// `POST /quotes`: every figure of a cart with its trace; the sale that follows has the same, byte for byte.
+pub async fn create_quote(
+    State(app): State<AppState>,
+    access: Access,
+    Valid(new): Valid<NewQuote>,
+) -> Result<Response, ApiError> {
+    let location_id = LocationId(new.location_id);
+    access.require_named(location_id)?;
+    let known = app.catalog.current();
+    let answer = quote(&known, new.clone());
+    if let Ok(body) = answer {
+        return Ok(json(StatusCode::OK, body));
+    }
+    // What is unknown here may have been made on another node a moment ago.
+    let newest = app.catalog.refresh().await?;
+    let answer = if newest.version == known.version { answer } else { quote(&newest, new) };
+    Ok(json(StatusCode::OK, answer?))
+}
+
+fn quote(snapshot: &crate::pricing::snapshot::Snapshot, new: NewQuote) -> Result<String, ApiError> {
+    let location = snapshot.locations.get(&LocationId(new.location_id));
+    let currency = location.map_or("", |location| &*location.currency);
+    let cart = valid_quote(new, currency, Utc::now()).map_err(Refusal::fields)?;
+    let priced = price(snapshot, &cart).map_err(Refusal::fields)?;
+    serde_json::to_string(&quote_body(&priced, cart.occurred_at)).map_err(ApiError::internal)
+}
+
+/// `GET /sales/{sale_id}`: the stored bytes.
+pub async fn find_sale(State(app): State<AppState>, access: Access, id: PathId) -> Result<Response, ApiError> {
+    let found = db::find(&app.reads, id.0).await?;
+    let (location_id, body) = found.ok_or_else(|| ApiError::not_found("sale"))?;
+    access.require_object_at(LocationId(location_id), "sale")?;
+    Ok(json(StatusCode::OK, body))
+}
+
+/// Query of the list of sales.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct SaleParams {
+    /// Only this location.
+    pub location_id: Option<Uuid>,
+    /// Only this business day.
+    pub business_date: Option<NaiveDate>,
+    /// Rows of a page, 1 to 500 (100).
+    pub limit: Option<i64>,
+    /// `next_cursor` of the page before.
+    pub cursor: Option<String>,
+}
+
+/// `GET /sales`: sales of the caller's locations, oldest id first.
+pub async fn list_sales(
+    State(app): State<AppState>,
+    access: Access,
+    Params(params): Params<SaleParams>,
+) -> Result<Response, ApiError> {
+    let locations = match params.location_id {
+        Some(location) => {
+            access.require_named(LocationId(location))?;
+            Some(vec![location])
+        }
+        None => access.scope(),
+    };
+    let limit = page::limit(params.limit)?;
+    let list = format!("{LIST} {:?} {:?}", params.location_id, params.business_date);
+    let after: Option<Uuid> = app.auth.cursors.open(&list, params.cursor.as_deref())?;
+    let mut rows = db::list(&app.reads, locations, params.business_date, after, limit + 1).await?;
+    let has_more = rows.len() as i64 > limit;
+    rows.truncate(limit as usize);
+    let next_cursor = match rows.last() {
+        Some((last, _)) if has_more => Some(app.auth.cursors.seal(&list, last)?),
+        _ => None,
+    };
+    let items: Vec<&str> = rows.iter().map(|(_, body)| body.as_str()).collect();
+    let next = serde_json::to_string(&next_cursor).map_err(ApiError::internal)?;
+    Ok(json(StatusCode::OK, format!(r#"{{"items":[{}],"next_cursor":{next}}}"#, items.join(","))))
+}
+
+fn json(status: StatusCode, body: String) -> Response {
+    (status, [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response()
+}
