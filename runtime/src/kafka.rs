@@ -17,7 +17,7 @@ mod restore;
 
 pub use admin::{Keep, TopicSpec, check_topics, contract, ensure_topics, partition_counts};
 pub use producer::{Producer, SendError};
-pub use restore::{Restored, read_to_end};
+pub use restore::{Reading, Restored, read_from, read_to_end};
 
 /// Largest record a topic of the contract takes.
 pub const MAX_RECORD_BYTES: usize = schemas::topics::MAX_MESSAGE_BYTES as usize;

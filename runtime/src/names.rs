@@ -47,6 +47,18 @@ metrics! {
     MART_ROUND_SECONDS = "vorca_mart_round_seconds", Histogram, "Time of one round of slices; label mart.";
     MART_FAILURES = "vorca_mart_failures_total", Counter, "Rounds that failed and are repeated; label mart.";
     MART_WAITING = "vorca_mart_waiting_slices", Gauge, "Touched slices that wait to be computed; label mart.";
+    PROCESSOR_EVENTS = "vorca_processor_events_total", Counter, "Events by outcome; labels role, outcome (applied, replayed, dropped).";
+    PROCESSOR_GAPS = "vorca_processor_gaps_total", Counter, "Events that do not follow their entity's state; labels role, cause (version, epoch, post_state).";
+    PROCESSOR_PARKED_ENTITIES = "vorca_processor_parked_entities", Gauge, "Entities that wait for a resync; label role.";
+    PROCESSOR_RESYNCS_REQUESTED = "vorca_processor_resyncs_requested_total", Counter, "Resync requests published; label role.";
+    PROCESSOR_RESYNCS_APPLIED = "vorca_processor_resyncs_applied_total", Counter, "Parked entities that a resync freed; label role.";
+    PROCESSOR_ALERTS = "vorca_processor_alerts_total", Counter, "Low-stock alerts emitted, repetitions included; label role.";
+    PROCESSOR_ENTITIES = "vorca_processor_entities", Gauge, "Entities held in memory; label role.";
+    PROCESSOR_STATES_REWRITTEN = "vorca_processor_states_rewritten_total", Counter, "States written again because an older record was the last one; label role.";
+    PROCESSOR_RESTORE_SECONDS = "vorca_processor_restore_seconds", Histogram, "Time to restore the state of newly assigned partitions; label role.";
+    VIEW_ENTRIES = "vorca_view_entries_total", Counter, "Entries offered to the serving view; labels topic, outcome (changed, stale).";
+    VIEW_FILLS = "vorca_view_fills_total", Counter, "Partitions filled because Redis was empty or behind; labels topic, cause (empty, behind).";
+    VIEW_LOSSES = "vorca_view_losses_total", Counter, "Times Redis was found to have lost data.";
 }
 
 #[cfg(test)]

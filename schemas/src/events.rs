@@ -265,7 +265,7 @@ pub struct StockLevel {
     pub hysteresis: i64,
     /// Whether an alert has fired and not armed again.
     pub is_fired: bool,
-    /// Sold quantity per business date, newest last, at most 28 days with movements.
+    /// Sold quantity per business date on which there was stock, newest last, at most 28 of them.
     pub daily_sales: Vec<DaySales>,
     pub updated_at: Timestamp,
 }
@@ -276,7 +276,8 @@ pub struct DaySales {
     pub qty: i64,
 }
 
-/// State of a loyalty account. Topic `vorca.loyalty.balances.v1`, key `customer_id`.
+/// State of a loyalty account. Topic `vorca.loyalty.balances.v1`, key `customer:program` (compaction keeps one
+/// record per account, and a customer has one account per program), in the partition of its customer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LoyaltyBalance {
     pub epoch: i64,

@@ -2,7 +2,7 @@
 //!
 //! The path of a record into ClickHouse: [`sink`] takes a batch -> [`rows`] (pure) -> [`store`] inserts by
 //! identity -> offsets are committed -> [`marts`] recomputes the touched slices. [`reports`] answers KPI
-//! questions and is used by the ingest API as a library.
+//! questions and is used by the ingest API as a library. [`view`] keeps Redis.
 
 pub mod marts;
 pub mod migrate;
@@ -10,4 +10,5 @@ pub mod reports;
 pub mod rows;
 pub mod sink;
 pub mod store;
+pub mod view;
 pub mod withdraw;

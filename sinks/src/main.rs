@@ -1,4 +1,4 @@
-//! `sinks clickhouse | migrate | withdraw`: one role per process; one-shot tasks end by themselves.
+//! `sinks clickhouse | view | migrate | withdraw`: one role per process; one-shot tasks end by themselves.
 
 use std::io::BufRead;
 use std::process::ExitCode;
@@ -17,6 +17,7 @@ use serde::Deserialize;
 use sinks::marts::Keeper;
 use sinks::sink::ClickHouseSink;
 use sinks::store::{Class, Store, StoreError};
+use sinks::view::{self, Topics, View};
 use sinks::withdraw::Cut;
 
 /// Carries what the topics say into ClickHouse and Redis.
@@ -31,6 +32,8 @@ struct Arguments {
 enum Role {
     /// Topics -> ClickHouse raw tables -> KPI marts.
     Clickhouse,
+    /// State topics -> the serving view in Redis.
+    View,
     /// Runs the ClickHouse migrations that have not run yet, then ends.
     Migrate,
     /// Withdraws what a restore of the ledger gave up, then ends. Reads lines "LOCATION_ID KEPT_SEQ".
@@ -52,6 +55,17 @@ struct SinkConfig {
     log: config::Log,
 }
 
+/// Environment of `sinks view`.
+#[derive(Deserialize)]
+struct ViewConfig {
+    kafka: config::Kafka,
+    registry: config::Registry,
+    redis: config::Redis,
+    admin: config::Admin,
+    #[serde(default)]
+    log: config::Log,
+}
+
 /// Environment of the one-shot tasks.
 #[derive(Deserialize)]
 struct TaskConfig {
@@ -65,6 +79,7 @@ async fn main() -> ExitCode {
     schemas::codec::init();
     exit_code(match Arguments::parse().role {
         Role::Clickhouse => clickhouse().await,
+        Role::View => view().await,
         Role::Migrate => migrate().await,
         Role::Withdraw { epoch } => withdraw(epoch).await,
     })
@@ -94,6 +109,16 @@ async fn clickhouse() -> anyhow::Result<()> {
     stop.cancel();
     tokio::time::timeout(DRAIN_BUDGET / 2, marts).await.ok();
     done
+}
+
+async fn view() -> anyhow::Result<()> {
+    let cfg: ViewConfig = config::load()?;
+    runtime::telemetry::init("sinks-view", &cfg.log);
+    let (stop, health) = (Shutdown::on_signals(), Health::new());
+    ops::serve(cfg.admin.listen, health.clone(), stop.clone()).await?;
+    health.started();
+    let view = View::new(&cfg.kafka, &cfg.registry, runtime::redis::connect(&cfg.redis)?, Topics::contract());
+    view::run(view, stop, health).await
 }
 
 async fn migrate() -> anyhow::Result<()> {

@@ -12,6 +12,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::Message as _;
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 use super::{Record, client};
 use crate::config;
@@ -40,6 +41,16 @@ pub async fn read_to_end(
     partitions: &[i32],
     mut each: impl FnMut(Record),
 ) -> anyhow::Result<Restored> {
+    let mut reading = read_from(kafka, topic, partitions.iter().map(|&partition| (partition, 0)).collect());
+    while let Some(chunk) = reading.next().await {
+        chunk.into_iter().for_each(&mut each);
+    }
+    reading.finish().await
+}
+
+/// Starts reading these partitions from the given offsets (or from what is left, if that begins later) to the
+/// ends found at the start. Memory is bounded: reading waits for whoever takes the chunks.
+pub fn read_from(kafka: &config::Kafka, topic: &str, from: BTreeMap<i32, i64>) -> Reading {
     let mut settings = client(kafka);
     settings
         .set("group.id", "vorca.read-to-end")
@@ -49,33 +60,50 @@ pub async fn read_to_end(
         .set("auto.offset.reset", "earliest")
         .set("fetch.queue.backoff.ms", "10")
         .set("queued.max.messages.kbytes", "16384");
-    let (send, mut receive) = mpsc::channel(CHUNKS_UNDER_WAY);
-    let (name, wanted) = (topic.to_owned(), partitions.to_vec());
-    let reading = tokio::task::spawn_blocking(move || read(&settings, &name, &wanted, &send));
-    while let Some(chunk) = receive.recv().await {
-        for record in chunk {
-            each(record);
-        }
+    let (send, chunks) = mpsc::channel(CHUNKS_UNDER_WAY);
+    let (topic, name) = (topic.to_owned(), topic.to_owned());
+    let thread = tokio::task::spawn_blocking(move || read(&settings, &name, &from, &send));
+    Reading { topic, chunks, thread }
+}
+
+/// A topic being read. Dropping it ends the reading.
+#[derive(Debug)]
+pub struct Reading {
+    topic: String,
+    chunks: mpsc::Receiver<Vec<Record>>,
+    thread: JoinHandle<anyhow::Result<Restored>>,
+}
+
+impl Reading {
+    /// The next records, in offset order per partition; nothing when all were read, or reading failed.
+    pub async fn next(&mut self) -> Option<Vec<Record>> {
+        self.chunks.recv().await
     }
-    reading.await.context("reading thread")?.with_context(|| format!("reading {topic} to its end"))
+
+    /// What was read, once [`Reading::next`] has given everything.
+    pub async fn finish(self) -> anyhow::Result<Restored> {
+        drop(self.chunks);
+        self.thread.await.context("reading thread")?.with_context(|| format!("reading {} to its end", self.topic))
+    }
 }
 
 fn read(
     settings: &ClientConfig,
     topic: &str,
-    partitions: &[i32],
+    from: &BTreeMap<i32, i64>,
     send: &mpsc::Sender<Vec<Record>>,
 ) -> anyhow::Result<Restored> {
     let consumer: BaseConsumer = settings.create()?;
     let mut restored = Restored::default();
     let mut open: HashMap<i32, i64> = HashMap::new();
     let mut assignment = TopicPartitionList::new();
-    for &partition in partitions {
+    for (&partition, &from) in from {
         let (low, high) = consumer.fetch_watermarks(topic, partition, REQUEST_LIMIT)?;
         restored.ends.insert(partition, high);
-        if low < high {
+        let start = from.max(low);
+        if start < high {
             open.insert(partition, high);
-            assignment.add_partition_offset(topic, partition, Offset::Offset(low))?;
+            assignment.add_partition_offset(topic, partition, Offset::Offset(start))?;
         }
     }
     if open.is_empty() {

@@ -118,7 +118,7 @@ records! {
         |it| key stock_key(it.location_id, it.variant_id),
         id (stock_key(it.location_id, it.variant_id), it.epoch, it.version);
     LoyaltyBalance on BALANCES, versions [1],
-        |it| key it.customer_id.to_string(), id (it.account_id.to_string(), it.epoch, it.version);
+        |it| key format!("{}:{}", it.customer_id, it.program_id), id (it.account_id.to_string(), it.epoch, it.version);
     Variant on VARIANTS, versions [1],
         |it| key it.variant_id.to_string(), id (it.variant_id.to_string(), it.epoch, it.version);
     Location on LOCATIONS, versions [1],
