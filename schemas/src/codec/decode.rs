@@ -1,6 +1,7 @@
 //! Framed bytes -> record, whatever version of the schema they were written with.
 
 use std::collections::HashMap;
+use std::io::{self, Read};
 use std::sync::{PoisonError, RwLock};
 
 use apache_avro::reader::datum::GenericDatumReader;
@@ -69,17 +70,33 @@ impl Reader {
         Ok(Reader { datum, resolves })
     }
 
-    fn read<E: Record>(&self, mut datum: &[u8]) -> Result<E, DecodeError> {
+    fn read<E: Record>(&self, datum: &[u8]) -> Result<E, DecodeError> {
+        let mut bytes = Bytes { rest: datum, ran_out: false };
         let event = if self.resolves {
-            self.datum.read_value(&mut datum).and_then(|value| from_value::<E>(&value))
+            self.datum.read_value(&mut bytes).and_then(|value| from_value::<E>(&value))
         } else {
-            self.datum.read_deser(&mut datum)
+            self.datum.read_deser(&mut bytes)
         }
         .map_err(|error| malformed(format!("{}: {error}", E::TOPIC.record)))?;
-        match datum.len() {
-            0 => Ok(event),
-            rest => Err(malformed(format!("{}: {rest} bytes are left over", E::TOPIC.record))),
+        match bytes {
+            Bytes { ran_out: true, .. } => Err(malformed(format!("{}: truncated", E::TOPIC.record))),
+            Bytes { rest: [], .. } => Ok(event),
+            Bytes { rest, .. } => Err(malformed(format!("{}: {} bytes are left over", E::TOPIC.record, rest.len()))),
         }
+    }
+}
+
+/// A datum being read, which knows when more was wanted than there is. apache-avro takes the end of the bytes
+/// for a null in nullable fields, texts and booleans, so a truncated record could pass for a complete one.
+struct Bytes<'a> {
+    rest: &'a [u8],
+    ran_out: bool,
+}
+
+impl Read for Bytes<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.ran_out |= self.rest.len() < buffer.len();
+        self.rest.read(buffer)
     }
 }
 

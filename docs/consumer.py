@@ -1,0 +1,29 @@
+"""Reads every topic of Vorca POS from the beginning, prints each record, ends at the end.
+
+pip install 'confluent-kafka[avro]';  KAFKA=127.0.0.1:9092 REGISTRY=http://127.0.0.1:8081/apis/ccompat/v7 python3 consumer.py
+"""
+import os
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
+from confluent_kafka.schema_registry import SchemaRegistryClient
+from confluent_kafka.schema_registry.avro import AvroDeserializer
+from confluent_kafka.serialization import MessageField, SerializationContext
+
+decode = AvroDeserializer(SchemaRegistryClient({"url": os.environ["REGISTRY"]}))  # any schema version, by its id
+consumer = Consumer({"bootstrap.servers": os.environ["KAFKA"], "group.id": "example", "auto.offset.reset": "earliest",
+                     "enable.auto.commit": False, "enable.partition.eof": True})
+topics = consumer.list_topics(timeout=10).topics
+names = [name for name in topics if name.startswith("vorca.") and not name.endswith(".dlt")]
+unread = {(name, number) for name in names for number in topics[name].partitions}
+consumer.assign([TopicPartition(name, number, OFFSET_BEGINNING) for name, number in unread])
+while unread:
+    message = consumer.poll(30)
+    if message is None:
+        raise SystemExit("the broker is silent")
+    place = (message.topic(), message.partition())
+    if message.error() and message.error().code() == KafkaError._PARTITION_EOF:
+        unread.discard(place)
+    elif message.error():
+        raise SystemExit(str(message.error()))
+    else:
+        value = decode(message.value(), SerializationContext(message.topic(), MessageField.VALUE))
+        print(*place, message.offset(), message.key().decode(), value)
