@@ -4,11 +4,12 @@ pip install 'confluent-kafka[avro]';  KAFKA=127.0.0.1:9092 REGISTRY=http://127.0
 """
 import os
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
-from confluent_kafka.schema_registry import SchemaRegistryClient
+from confluent_kafka.schema_registry import SchemaRegistryClient, topic_subject_name_strategy
 from confluent_kafka.schema_registry.avro import AvroDeserializer
 from confluent_kafka.serialization import MessageField, SerializationContext
 
-decode = AvroDeserializer(SchemaRegistryClient({"url": os.environ["REGISTRY"]}))  # any schema version, by its id
+registry = SchemaRegistryClient({"url": os.environ["REGISTRY"]})  # every record is read by the schema its id names
+decode = AvroDeserializer(registry, conf={"subject.name.strategy": topic_subject_name_strategy})
 consumer = Consumer({"bootstrap.servers": os.environ["KAFKA"], "group.id": "example", "auto.offset.reset": "earliest",
                      "enable.auto.commit": False, "enable.partition.eof": True})
 topics = consumer.list_topics(timeout=10).topics
