@@ -48,17 +48,26 @@ async fn an_incompatible_change_is_refused_and_changes_nothing() {
     let (registry, subject) = (Registry::new(&url), own_subject());
     let id = registry.register(&subject, newest::<Cashier>()).await.expect("the first version");
     let breaking = [
-        ("removed field without a default", changed::<Cashier>(|fields| {
-            fields.push(json!({"name": "added", "type": "long"}));
-        })),
-        ("retyped field", changed::<Cashier>(|fields| {
-            fields[0]["type"] = json!("string");
-            fields[0]["default"] = json!("");
-        })),
-        ("nullable field", changed::<Cashier>(|fields| {
-            fields[0]["type"] = json!(["null", "long"]);
-            fields[0]["default"] = Value::Null;
-        })),
+        (
+            "removed field without a default",
+            changed::<Cashier>(|fields| {
+                fields.push(json!({"name": "added", "type": "long"}));
+            }),
+        ),
+        (
+            "retyped field",
+            changed::<Cashier>(|fields| {
+                fields[0]["type"] = json!("string");
+                fields[0]["default"] = json!("");
+            }),
+        ),
+        (
+            "nullable field",
+            changed::<Cashier>(|fields| {
+                fields[0]["type"] = json!(["null", "long"]);
+                fields[0]["default"] = Value::Null;
+            }),
+        ),
     ];
     for (what, schema) in breaking {
         assert_eq!(registry.compatible(&subject, &schema).await, Ok(false), "{what}");
