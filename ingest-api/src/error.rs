@@ -46,6 +46,17 @@ pub struct ApiError {
     pub source: Option<anyhow::Error>,
 }
 
+/// For tasks that have no HTTP client: detail and hidden cause, for the operator.
+impl std::fmt::Display for ApiError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ({})", self.detail, self.code)?;
+        match &self.source {
+            Some(source) => write!(f, ": {source:#}"),
+            None => Ok(()),
+        }
+    }
+}
+
 impl ApiError {
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
         let known = Code::ALL.iter().find(|known| known.code() == code);

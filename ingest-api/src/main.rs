@@ -1,1 +1,222 @@
-fn main() {}
+//! `ingest-api`: serve, relay, worker, or all of them in one process; and the tasks that end by themselves.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+use ingest_api::worker::resync;
+use ingest_api::{auth, config, migrate, openapi, relay, serve, verify, worker};
+use runtime::config::load;
+use runtime::dead_letter::{Filter, redrive};
+use runtime::lifecycle::{DRAIN_BUDGET, Shutdown, exit_code};
+use runtime::ops::{self, Health};
+use runtime::pg::{Limits, Writer, pool_with};
+use tokio::sync::Notify;
+
+/// The public door of the platform, and the roles that follow a commit out of Postgres.
+#[derive(Parser)]
+#[command(name = "ingest-api", version)]
+struct Arguments {
+    #[command(subcommand)]
+    role: Role,
+}
+
+#[derive(Subcommand)]
+enum Role {
+    /// The public API
+    Serve,
+    /// Outbox -> Kafka; one leader, further ones wait
+    Relay,
+    /// Jobs: resyncs, outbox partitions, expiry; with a task, that task once
+    Worker {
+        #[command(subcommand)]
+        task: Option<Task>,
+    },
+    /// serve, relay and worker in one process
+    All,
+    /// Makes tables, topics and schemas, then ends
+    Migrate,
+    /// Makes the first Owner and prints the password once; refused when there is one
+    CreateOwner {
+        #[arg(long)]
+        login: String,
+        #[arg(long)]
+        json: bool,
+    },
+    /// Begins a new epoch after a restore; prints `LOCATION_ID KEPT_SEQ` lines for `sinks withdraw`
+    RaiseEpoch {
+        #[arg(long)]
+        reason: String,
+    },
+    /// Publishes dead letters of a consumer group again
+    Redrive {
+        #[arg(long)]
+        topic: String,
+        #[arg(long)]
+        group: String,
+        /// Only letters with this cause
+        #[arg(long)]
+        code: Option<String>,
+        /// Only letters with this key
+        #[arg(long)]
+        key: Option<String>,
+        #[arg(long, default_value_t = 1_000)]
+        limit: usize,
+    },
+    /// Prints the OpenAPI document
+    Openapi,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Proves that all stores agree; exit code 1 when they do not
+    Verify {
+        #[arg(long)]
+        json: bool,
+        /// Journal of the tills: a file, or a folder of them
+        #[arg(long)]
+        journal: Option<PathBuf>,
+        /// How long the pipeline may take to drain, seconds
+        #[arg(long, default_value_t = 60)]
+        drain: u64,
+    },
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    schemas::codec::init();
+    match Arguments::parse().role {
+        Role::Serve => exit_code(run_serve().await),
+        Role::Relay => exit_code(run_relay().await),
+        Role::Worker { task: None } => exit_code(run_worker().await),
+        Role::Worker { task: Some(Task::Verify { json, journal, drain }) } => match run_verify(json, journal, drain).await {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::FAILURE,
+            Err(error) => exit_code(Err(error)),
+        },
+        Role::All => exit_code(run_all().await),
+        Role::Migrate => exit_code(run_migrate().await),
+        Role::CreateOwner { login, json } => exit_code(create_owner(&login, json).await),
+        Role::RaiseEpoch { reason } => exit_code(raise_epoch(&reason).await),
+        Role::Redrive { topic, group, code, key, limit } => {
+            exit_code(run_redrive(&topic, &group, Filter { error_code: code, key, ..Filter::default() }, limit).await)
+        }
+        Role::Openapi => {
+            match openapi::text() {
+                Ok(text) => {
+                    println!("{text}");
+                    ExitCode::SUCCESS
+                }
+                Err(error) => exit_code(Err(error.into())),
+            }
+        }
+    }
+}
+
+/// Starts the admin port and hands out what every long-running role needs.
+async fn start(service: &'static str, log: &runtime::config::Log, admin: &runtime::config::Admin) -> anyhow::Result<(Shutdown, Health)> {
+    runtime::telemetry::init(service, log);
+    let (stop, health) = (Shutdown::on_signals(), Health::new());
+    ops::serve(admin.listen, health.clone(), stop.clone()).await?;
+    Ok((stop, health))
+}
+
+async fn run_serve() -> anyhow::Result<()> {
+    let cfg: config::Serve = load()?;
+    let (stop, health) = start("ingest-api-serve", &cfg.log, &cfg.admin).await?;
+    let committed = Arc::new(Notify::new());
+    let served = serve::run(&cfg.postgres, &cfg.http, &cfg.auth, cfg.clickhouse.as_ref(), committed, stop.clone(), health).await;
+    stop.cancel();
+    stop.drain(DRAIN_BUDGET).await;
+    served
+}
+
+async fn run_relay() -> anyhow::Result<()> {
+    let cfg: config::Relay = load()?;
+    let (stop, health) = start("ingest-api-relay", &cfg.log, &cfg.admin).await?;
+    relay::run(&cfg.postgres, &cfg.kafka, Arc::new(Notify::new()), stop, health).await
+}
+
+async fn run_worker() -> anyhow::Result<()> {
+    let cfg: config::Worker = load()?;
+    let (stop, health) = start("ingest-api-worker", &cfg.log, &cfg.admin).await?;
+    worker::run(&cfg.postgres, &cfg.kafka, &cfg.registry, stop, health).await
+}
+
+async fn run_all() -> anyhow::Result<()> {
+    let cfg: config::All = load()?;
+    let (stop, health) = start("ingest-api", &cfg.log, &cfg.admin).await?;
+    let committed = Arc::new(Notify::new());
+    // Each part may end for a reason of its own: then all end, and the process says why.
+    let ended = tokio::select! {
+        ended = serve::run(&cfg.postgres, &cfg.http, &cfg.auth, cfg.clickhouse.as_ref(), committed.clone(), stop.clone(), health.clone()) => ended,
+        ended = relay::run(&cfg.postgres, &cfg.kafka, committed, stop.clone(), health.clone()) => ended,
+        ended = worker::run(&cfg.postgres, &cfg.kafka, &cfg.registry, stop.clone(), health) => ended,
+    };
+    stop.cancel();
+    stop.drain(DRAIN_BUDGET).await;
+    ended
+}
+
+async fn run_migrate() -> anyhow::Result<()> {
+    let cfg: config::Migrate = load()?;
+    runtime::telemetry::init("ingest-api-migrate", &cfg.log);
+    migrate::run(&cfg).await
+}
+
+/// A small pool for a task, without the limits of a request.
+fn ledger(cfg: &config::Ledger) -> anyhow::Result<Writer> {
+    let limits = Limits { statement_ms: 60_000, lock_ms: 30_000, idle_in_transaction_ms: 60_000, acquire: Duration::from_secs(10) };
+    Ok(Writer::new(pool_with(&cfg.postgres, "task", 2, &limits)?, &Shutdown::new()))
+}
+
+async fn create_owner(login: &str, json: bool) -> anyhow::Result<()> {
+    let cfg: config::Ledger = load()?;
+    runtime::telemetry::init("ingest-api-create-owner", &cfg.log);
+    let owner = auth::login::create_owner(&ledger(&cfg)?, login).await.map_err(|error| anyhow::anyhow!("{error}"))?;
+    if json {
+        println!("{}", serde_json::to_string(&owner)?);
+    } else {
+        println!("Owner {} made. Password (shown only now): {}", owner.login, owner.password);
+    }
+    Ok(())
+}
+
+async fn raise_epoch(reason: &str) -> anyhow::Result<()> {
+    let cfg: config::Ledger = load()?;
+    runtime::telemetry::init("ingest-api-raise-epoch", &cfg.log);
+    let raised = resync::raise_epoch(&ledger(&cfg)?, reason).await?;
+    eprintln!("epoch {} began: {} stock levels and {} accounts resynced", raised.epoch, raised.stock_levels, raised.accounts);
+    for (location, kept) in raised.kept {
+        println!("{location} {kept}");
+    }
+    Ok(())
+}
+
+async fn run_redrive(topic: &str, group: &str, filter: Filter, limit: usize) -> anyhow::Result<()> {
+    let cfg: config::Topics = load()?;
+    runtime::telemetry::init("ingest-api-redrive", &cfg.log);
+    let done = redrive(&cfg.kafka, topic, group, &filter, limit).await?;
+    println!("{} dead letters read, {} matched, {} published again", done.read, done.matched, done.sent);
+    Ok(())
+}
+
+async fn run_verify(json: bool, journal: Option<PathBuf>, drain: u64) -> anyhow::Result<bool> {
+    let cfg: config::Verify = load()?;
+    // The report is the output: the log stays out of its way.
+    let limits = Limits { statement_ms: 60_000, lock_ms: 5_000, idle_in_transaction_ms: 60_000, acquire: Duration::from_secs(10) };
+    let stores = verify::Stores {
+        pg: pool_with(&cfg.postgres, "verify", 4, &limits)?,
+        kafka: cfg.kafka,
+        registry: cfg.registry,
+        redis: cfg.redis,
+        clickhouse: cfg.clickhouse,
+        journal,
+        drain: Duration::from_secs(drain),
+    };
+    let report = verify::run(&stores).await?;
+    if json { println!("{}", serde_json::to_string(&report)?) } else { println!("{report}") }
+    Ok(report.agrees())
+}

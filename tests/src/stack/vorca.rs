@@ -58,9 +58,9 @@ use Section::{Auth, ClickHouse, Http, Kafka, Postgres, Redis, Registry};
 
 fn sections(service: Service) -> &'static [Section] {
     match service {
-        Service::Api => &[Postgres, Http, Auth, Kafka, Registry, Redis, ClickHouse("vorca_api")],
-        Service::Relay => &[Postgres, Kafka, Registry],
-        Service::Worker => &[Postgres, Kafka, Registry, Redis, ClickHouse("vorca_api")],
+        Service::Api => &[Postgres, Http, Auth, ClickHouse("vorca_api")],
+        Service::Relay => &[Postgres, Kafka],
+        Service::Worker => &[Postgres, Kafka, Registry],
         Service::Stock | Service::Loyalty => &[Kafka, Registry],
         Service::ClickHouseSink => &[Kafka, Registry, ClickHouse("vorca_sink")],
         Service::ViewSink => &[Kafka, Registry, Redis],
@@ -74,7 +74,7 @@ fn job_sections(job: Job) -> &'static [Section] {
         Job::MigrateClickHouse => &[ClickHouse("vorca_migrate")],
         Job::CreateOwner => &[Postgres],
         Job::Verify => &[Postgres, Kafka, Registry, Redis, ClickHouse("vorca_migrate")],
-        Job::Redrive => &[Kafka, Registry],
+        Job::Redrive => &[Kafka],
     }
 }
 

@@ -1,0 +1,128 @@
+//! I16: the alerts on the topic are exactly those that the hysteresis rule gives over the ledger. The rule is
+//! written a second time here, from its definition: a checker that shares the processor's code could not find its faults.
+
+use std::collections::HashSet;
+
+use futures::TryStreamExt;
+use schemas::ids::event_id;
+use schemas::topics;
+use sqlx::{PgPool, Row};
+use uuid::Uuid;
+
+use super::Report;
+use super::topics::Dump;
+
+struct Movement {
+    variant_id: Uuid,
+    epoch: i64,
+    version: i64,
+    qty_after: i64,
+    neutral: bool,
+    threshold: Option<i64>,
+    hysteresis: i64,
+}
+
+/// Folds each stock level from its first movement; a level is armed or fired.
+#[derive(Default)]
+struct Rule {
+    variant: Option<Uuid>,
+    is_fired: bool,
+}
+
+impl Rule {
+    /// Whether this movement makes an alert.
+    fn fires(&mut self, m: &Movement) -> bool {
+        if self.variant != Some(m.variant_id) {
+            *self = Rule { variant: Some(m.variant_id), is_fired: false };
+        }
+        let Some(threshold) = m.threshold else {
+            self.is_fired = false;
+            return false;
+        };
+        if m.neutral {
+            return false;
+        }
+        if self.is_fired {
+            self.is_fired = m.qty_after < threshold + m.hysteresis;
+            return false;
+        }
+        self.is_fired = m.qty_after < threshold;
+        self.is_fired
+    }
+}
+
+/// Compares both ways, by alert id.
+pub async fn check(pg: &PgPool, dump: &Dump, report: &mut Report) -> anyhow::Result<()> {
+    let mut expected: HashSet<Uuid> = HashSet::new();
+    let mut differing = Vec::new();
+    let locations: Vec<Uuid> = sqlx::query_scalar("select location_id from locations order by 1").fetch_all(pg).await?;
+    for location in locations {
+        let mut rule = Rule::default();
+        let mut rows = sqlx::query(
+            "select variant_id, epoch, version, qty_after, neutral, threshold, hysteresis
+               from stock_movements where location_id = $1 order by variant_id, version",
+        )
+        .bind(location)
+        .fetch(pg);
+        while let Some(row) = rows.try_next().await? {
+            let m = Movement {
+                variant_id: row.get(0),
+                epoch: row.get(1),
+                version: row.get(2),
+                qty_after: row.get(3),
+                neutral: row.get(4),
+                threshold: row.get(5),
+                hysteresis: row.get(6),
+            };
+            if rule.fires(&m) {
+                let aggregate = format!("{location}:{}", m.variant_id);
+                let id = event_id(topics::ALERTS.event_type, &aggregate, m.epoch, m.version);
+                if !dump.alerts.contains_key(&id) {
+                    differing.push(format!("no alert {id} for stock {aggregate} version {}", m.version));
+                }
+                expected.insert(id);
+            }
+        }
+    }
+    for (id, alert) in &dump.alerts {
+        if !expected.contains(id) {
+            differing.push(format!("alert {id} for stock {alert} follows from no movement"));
+        }
+    }
+    report.add("I16", "alerts are exactly those of the low-stock rule", expected.len() as u64, differing);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn movement(qty_after: i64) -> Movement {
+        Movement {
+            variant_id: Uuid::nil(),
+            epoch: 1,
+            version: 1,
+            qty_after,
+            neutral: false,
+            threshold: Some(5),
+            hysteresis: 2,
+        }
+    }
+
+    #[test]
+    fn fires_once_below_the_threshold_and_arms_again_at_threshold_plus_hysteresis() {
+        let mut rule = Rule::default();
+        let fired: Vec<bool> =
+            [5, 4, 3, 6, 4, 7, 4].into_iter().map(|qty| rule.fires(&movement(qty))).collect();
+        assert_eq!(fired, [false, true, false, false, false, false, true]);
+    }
+
+    #[test]
+    fn a_neutral_leg_is_not_evaluated_and_no_threshold_is_armed() {
+        let mut rule = Rule::default();
+        assert!(!rule.fires(&Movement { neutral: true, ..movement(0) }));
+        assert!(rule.fires(&movement(0)));
+        assert!(!rule.fires(&Movement { threshold: None, ..movement(0) }));
+        assert!(rule.fires(&movement(0)));
+    }
+}

@@ -1,0 +1,46 @@
+//! `worker verify`: proves that Postgres, the topics, the compacted state, Redis and ClickHouse agree.
+//!
+//! The checks carry the numbers of the invariants in `ARCHITECTURE.md`. Each one names the ids that
+//! differ. Reads are cut by location, so that no transaction stays open for long on a large shop.
+//! The platform is expected to be quiet; [`run`] waits for it to drain first.
+
+mod alerts;
+mod clickhouse;
+mod journal;
+mod ledger;
+mod redis_view;
+mod report;
+mod topics;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use report::{Check, Report};
+
+/// What to compare. A store that is not configured is reported as not checked, never as agreeing.
+pub struct Stores {
+    pub pg: sqlx::PgPool,
+    pub kafka: runtime::config::Kafka,
+    pub registry: runtime::config::Registry,
+    pub redis: runtime::config::Redis,
+    pub clickhouse: runtime::config::ClickHouse,
+    /// Journals of the tills: a file or a folder of them.
+    pub journal: Option<PathBuf>,
+    /// How long the pipeline may take to drain before the comparison begins.
+    pub drain: Duration,
+}
+
+/// Runs every check and returns what differs. Errors are failures to look, not differences.
+pub async fn run(stores: &Stores) -> anyhow::Result<Report> {
+    let mut report = Report::default();
+    ledger::drained(&stores.pg, stores.drain, &mut report).await?;
+    ledger::check(&stores.pg, &mut report).await?;
+    if let Some(path) = &stores.journal {
+        journal::check(&stores.pg, path, &mut report).await?;
+    }
+    let dump = topics::check(stores, &mut report).await?;
+    alerts::check(&stores.pg, &dump, &mut report).await?;
+    redis_view::check(stores, &mut report).await?;
+    clickhouse::check(stores, &mut report).await?;
+    Ok(report)
+}
