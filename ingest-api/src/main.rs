@@ -91,11 +91,13 @@ async fn main() -> ExitCode {
         Role::Serve => exit_code(run_serve().await),
         Role::Relay => exit_code(run_relay().await),
         Role::Worker { task: None } => exit_code(run_worker().await),
-        Role::Worker { task: Some(Task::Verify { json, journal, drain }) } => match run_verify(json, journal, drain).await {
-            Ok(true) => ExitCode::SUCCESS,
-            Ok(false) => ExitCode::FAILURE,
-            Err(error) => exit_code(Err(error)),
-        },
+        Role::Worker { task: Some(Task::Verify { json, journal, drain }) } => {
+            match run_verify(json, journal, drain).await {
+                Ok(true) => ExitCode::SUCCESS,
+                Ok(false) => ExitCode::FAILURE,
+                Err(error) => exit_code(Err(error)),
+            }
+        }
         Role::All => exit_code(run_all().await),
         Role::Migrate => exit_code(run_migrate().await),
         Role::CreateOwner { login, json } => exit_code(create_owner(&login, json).await),
@@ -103,20 +105,22 @@ async fn main() -> ExitCode {
         Role::Redrive { topic, group, code, key, limit } => {
             exit_code(run_redrive(&topic, &group, Filter { error_code: code, key, ..Filter::default() }, limit).await)
         }
-        Role::Openapi => {
-            match openapi::text() {
-                Ok(text) => {
-                    println!("{text}");
-                    ExitCode::SUCCESS
-                }
-                Err(error) => exit_code(Err(error.into())),
+        Role::Openapi => match openapi::text() {
+            Ok(text) => {
+                println!("{text}");
+                ExitCode::SUCCESS
             }
-        }
+            Err(error) => exit_code(Err(error.into())),
+        },
     }
 }
 
 /// Starts the admin port and hands out what every long-running role needs.
-async fn start(service: &'static str, log: &runtime::config::Log, admin: &runtime::config::Admin) -> anyhow::Result<(Shutdown, Health)> {
+async fn start(
+    service: &'static str,
+    log: &runtime::config::Log,
+    admin: &runtime::config::Admin,
+) -> anyhow::Result<(Shutdown, Health)> {
     runtime::telemetry::init(service, log);
     let (stop, health) = (Shutdown::on_signals(), Health::new());
     ops::serve(admin.listen, health.clone(), stop.clone()).await?;
@@ -127,7 +131,8 @@ async fn run_serve() -> anyhow::Result<()> {
     let cfg: config::Serve = load()?;
     let (stop, health) = start("ingest-api-serve", &cfg.log, &cfg.admin).await?;
     let committed = Arc::new(Notify::new());
-    let served = serve::run(&cfg.postgres, &cfg.http, &cfg.auth, cfg.clickhouse.as_ref(), committed, stop.clone(), health).await;
+    let served =
+        serve::run(&cfg.postgres, &cfg.http, &cfg.auth, cfg.clickhouse.as_ref(), committed, stop.clone(), health).await;
     stop.cancel();
     stop.drain(DRAIN_BUDGET).await;
     served
@@ -168,7 +173,12 @@ async fn run_migrate() -> anyhow::Result<()> {
 
 /// A small pool for a task, without the limits of a request.
 fn ledger(cfg: &config::Ledger) -> anyhow::Result<Writer> {
-    let limits = Limits { statement_ms: 60_000, lock_ms: 30_000, idle_in_transaction_ms: 60_000, acquire: Duration::from_secs(10) };
+    let limits = Limits {
+        statement_ms: 60_000,
+        lock_ms: 30_000,
+        idle_in_transaction_ms: 60_000,
+        acquire: Duration::from_secs(10),
+    };
     Ok(Writer::new(pool_with(&cfg.postgres, "task", 2, &limits)?, &Shutdown::new()))
 }
 
@@ -188,7 +198,10 @@ async fn raise_epoch(reason: &str) -> anyhow::Result<()> {
     let cfg: config::Ledger = load()?;
     runtime::telemetry::init("ingest-api-raise-epoch", &cfg.log);
     let raised = resync::raise_epoch(&ledger(&cfg)?, reason).await?;
-    eprintln!("epoch {} began: {} stock levels and {} accounts resynced", raised.epoch, raised.stock_levels, raised.accounts);
+    eprintln!(
+        "epoch {} began: {} stock levels and {} accounts resynced",
+        raised.epoch, raised.stock_levels, raised.accounts
+    );
     for (location, kept) in raised.kept {
         println!("{location} {kept}");
     }
@@ -206,7 +219,12 @@ async fn run_redrive(topic: &str, group: &str, filter: Filter, limit: usize) -> 
 async fn run_verify(json: bool, journal: Option<PathBuf>, drain: u64) -> anyhow::Result<bool> {
     let cfg: config::Verify = load()?;
     // The report is the output: the log stays out of its way.
-    let limits = Limits { statement_ms: 60_000, lock_ms: 5_000, idle_in_transaction_ms: 60_000, acquire: Duration::from_secs(10) };
+    let limits = Limits {
+        statement_ms: 60_000,
+        lock_ms: 5_000,
+        idle_in_transaction_ms: 60_000,
+        acquire: Duration::from_secs(10),
+    };
     let stores = verify::Stores {
         pg: pool_with(&cfg.postgres, "verify", 4, &limits)?,
         kafka: cfg.kafka,
@@ -217,6 +235,10 @@ async fn run_verify(json: bool, journal: Option<PathBuf>, drain: u64) -> anyhow:
         drain: Duration::from_secs(drain),
     };
     let report = verify::run(&stores).await?;
-    if json { println!("{}", serde_json::to_string(&report)?) } else { println!("{report}") }
+    if json {
+        println!("{}", serde_json::to_string(&report)?)
+    } else {
+        println!("{report}")
+    }
     Ok(report.agrees())
 }

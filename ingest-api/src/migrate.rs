@@ -47,7 +47,8 @@ pub async fn run(cfg: &config::Migrate) -> anyhow::Result<()> {
 pub async fn is_current(pool: &PgPool) -> Result<(), String> {
     let applied: Result<Vec<i64>, _> =
         sqlx::query_scalar("select version from _sqlx_migrations where success").fetch_all(pool).await;
-    let applied = applied.map_err(|error| format!("the migrations cannot be read ({error}): run `ingest-api migrate`"))?;
+    let applied =
+        applied.map_err(|error| format!("the migrations cannot be read ({error}): run `ingest-api migrate`"))?;
     match POSTGRES.iter().find(|migration| !applied.contains(&migration.version)) {
         None => Ok(()),
         Some(missing) => Err(format!("migration {} is missing: run `ingest-api migrate`", missing.version)),

@@ -112,8 +112,7 @@ mod tests {
     #[test]
     fn fires_once_below_the_threshold_and_arms_again_at_threshold_plus_hysteresis() {
         let mut rule = Rule::default();
-        let fired: Vec<bool> =
-            [5, 4, 3, 6, 4, 7, 4].into_iter().map(|qty| rule.fires(&movement(qty))).collect();
+        let fired: Vec<bool> = [5, 4, 3, 6, 4, 7, 4].into_iter().map(|qty| rule.fires(&movement(qty))).collect();
         assert_eq!(fired, [false, true, false, false, false, false, true]);
     }
 

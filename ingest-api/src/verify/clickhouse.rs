@@ -160,11 +160,15 @@ fn differences(expected: &Rows, actual: &Rows) -> Vec<String> {
     for (key, row) in expected {
         match actual.get(key) {
             None => found.push(format!("{key}: missing in ClickHouse")),
-            Some(other) if other != row => found.push(format!("{key}: expected [{}], found [{}]", tabs(row), tabs(other))),
+            Some(other) if other != row => {
+                found.push(format!("{key}: expected [{}], found [{}]", tabs(row), tabs(other)))
+            }
             Some(_) => {}
         }
     }
-    found.extend(actual.keys().filter(|key| !expected.contains_key(*key)).map(|key| format!("{key}: only in ClickHouse")));
+    found.extend(
+        actual.keys().filter(|key| !expected.contains_key(*key)).map(|key| format!("{key}: only in ClickHouse")),
+    );
     found.sort();
     found
 }
@@ -180,10 +184,10 @@ mod tests {
     #[test]
     fn names_what_is_missing_foreign_and_different() {
         let rows = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        let found = differences(&rows(&[("a", "1\t2"), ("b", "1"), ("c", "1")]), &rows(&[("a", "1\t3"), ("c", "1"), ("d", "9")]));
-        assert_eq!(
-            found,
-            ["a: expected [1, 2], found [1, 3]", "b: missing in ClickHouse", "d: only in ClickHouse"]
+        let found = differences(
+            &rows(&[("a", "1\t2"), ("b", "1"), ("c", "1")]),
+            &rows(&[("a", "1\t3"), ("c", "1"), ("d", "9")]),
         );
+        assert_eq!(found, ["a: expected [1, 2], found [1, 3]", "b: missing in ClickHouse", "d: only in ClickHouse"]);
     }
 }

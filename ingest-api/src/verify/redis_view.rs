@@ -37,12 +37,18 @@ pub async fn check(stores: &Stores, report: &mut Report) -> anyhow::Result<()> {
                 for entity in chunk {
                     pipe.cmd("HMGET").arg(&entity.key).arg("version").arg(entity.field);
                 }
-                let held: Vec<(Option<i64>, Option<i64>)> = pipe.query_async(&mut redis).await.context("reading Redis")?;
-                differing.extend(chunk.iter().zip(held).filter(|(e, held)| *held != (Some(e.version), Some(e.figure))).map(
-                    |(e, (version, figure))| {
-                        format!("{}: ledger v{} {} {}, Redis v{version:?} {figure:?}", e.key, e.version, e.field, e.figure)
-                    },
-                ));
+                let held: Vec<(Option<i64>, Option<i64>)> =
+                    pipe.query_async(&mut redis).await.context("reading Redis")?;
+                differing.extend(
+                    chunk.iter().zip(held).filter(|(e, held)| *held != (Some(e.version), Some(e.figure))).map(
+                        |(e, (version, figure))| {
+                            format!(
+                                "{}: ledger v{} {} {}, Redis v{version:?} {figure:?}",
+                                e.key, e.version, e.field, e.figure
+                            )
+                        },
+                    ),
+                );
             }
             if differing.is_empty() || Instant::now() >= deadline {
                 report.add(id, claim, entities.len() as u64, differing);
@@ -55,7 +61,12 @@ pub async fn check(stores: &Stores, report: &mut Report) -> anyhow::Result<()> {
 }
 
 async fn ledger(stores: &Stores, kind: &str) -> anyhow::Result<Vec<Entity>> {
-    let entity = |key: String, field, row: &sqlx::postgres::PgRow| Entity { key, field, version: row.get(2), figure: row.get(3) };
+    let entity = |key: String, field, row: &sqlx::postgres::PgRow| Entity {
+        key,
+        field,
+        version: row.get(2),
+        figure: row.get(3),
+    };
     if kind == "stock" {
         let rows = sqlx::query("select location_id, variant_id, version, qty from stock_levels where version > 0");
         let rows = rows.fetch_all(&stores.pg).await?;

@@ -23,14 +23,8 @@ pub struct Dump {
 }
 
 /// Topics whose every record comes from the outbox.
-const FROM_OUTBOX: &[Topic] = &[
-    topics::SALES,
-    topics::MOVEMENTS,
-    topics::LOYALTY_ENTRIES,
-    topics::VARIANTS,
-    topics::LOCATIONS,
-    topics::CASHIERS,
-];
+const FROM_OUTBOX: &[Topic] =
+    &[topics::SALES, topics::MOVEMENTS, topics::LOYALTY_ENTRIES, topics::VARIANTS, topics::LOCATIONS, topics::CASHIERS];
 
 /// Reads each topic from its beginning to the end it has now.
 pub async fn check(stores: &Stores, report: &mut Report) -> anyhow::Result<Dump> {
@@ -159,9 +153,19 @@ async fn order(stores: &Stores, codec: &Codec, report: &mut Report) -> anyhow::R
         entities.key(&record);
         let Some(payload) = &record.payload else { continue };
         let event: StockMoved = codec.decode(payload).await.context("a movement on the topic")?;
-        entities.see(format!("stock {}:{}", event.location_id, event.variant_id), event.epoch, event.version, event.resync);
+        entities.see(
+            format!("stock {}:{}", event.location_id, event.variant_id),
+            event.epoch,
+            event.version,
+            event.resync,
+        );
     }
-    report.add("I13", "each stock level's movements are in order, each location in one partition", entities.seen, entities.differing);
+    report.add(
+        "I13",
+        "each stock level's movements are in order, each location in one partition",
+        entities.seen,
+        entities.differing,
+    );
     let mut entities = Order::default();
     let mut reading = read(stores, topics::LOYALTY_ENTRIES);
     while let Some(record) = reading.next().await? {
@@ -170,7 +174,12 @@ async fn order(stores: &Stores, codec: &Codec, report: &mut Report) -> anyhow::R
         let event: LoyaltyPosted = codec.decode(payload).await.context("a loyalty entry on the topic")?;
         entities.see(format!("account {}", event.account_id), event.epoch, event.version, event.resync);
     }
-    report.add("I13", "each account's entries are in order, each customer in one partition", entities.seen, entities.differing);
+    report.add(
+        "I13",
+        "each account's entries are in order, each customer in one partition",
+        entities.seen,
+        entities.differing,
+    );
     Ok(())
 }
 
@@ -224,7 +233,8 @@ async fn stock_state(stores: &Stores, codec: &Codec, deadline: Instant, report: 
         let rows = rows.fetch_all(&stores.pg).await?;
         let mut differing = Vec::new();
         for row in &rows {
-            let (key, version, qty) = ((row.get::<Uuid, _>(0), row.get::<Uuid, _>(1)), row.get::<i64, _>(2), row.get::<i64, _>(3));
+            let (key, version, qty) =
+                ((row.get::<Uuid, _>(0), row.get::<Uuid, _>(1)), row.get::<i64, _>(2), row.get::<i64, _>(3));
             match state.remove(&key) {
                 Some((_, v, q)) if (v, q) == (version, qty) => {}
                 other => differing.push(format!(

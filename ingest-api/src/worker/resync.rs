@@ -100,7 +100,9 @@ pub async fn stock(
 ) -> Result<(), ApiError> {
     for some in variants.chunks(AT_ONCE) {
         let input = (location, some.to_vec(), after);
-        writer.write(input, |tx, (location, variants, after)| Box::pin(stock_act(tx, *location, variants, *after))).await?;
+        writer
+            .write(input, |tx, (location, variants, after)| Box::pin(stock_act(tx, *location, variants, *after)))
+            .await?;
     }
     Ok(())
 }
@@ -112,7 +114,10 @@ async fn stock_act(
     after: Option<(i64, i64)>,
 ) -> Result<(), ApiError> {
     // The location first, then its stock rows in order of key, like every other act.
-    sqlx::query("select 1 from streams where stream_id = $1 for no key update").bind(location.0).fetch_optional(&mut **tx).await?;
+    sqlx::query("select 1 from streams where stream_id = $1 for no key update")
+        .bind(location.0)
+        .fetch_optional(&mut **tx)
+        .await?;
     let ids: Vec<Uuid> = variants.iter().map(|variant| variant.0).collect();
     let epoch = outbox::epoch(tx).await?;
     let (after_epoch, after_version) = after.unwrap_or((epoch, i64::MAX));
@@ -221,7 +226,10 @@ pub async fn accounts(writer: &Writer, accounts: Vec<AccountId>, after: Option<(
 }
 
 async fn account_act(tx: &mut PgTx, accounts: &[AccountId], after: Option<(i64, i64)>) -> Result<(), ApiError> {
-    sqlx::query("select 1 from streams where stream_id = $1 for no key update").bind(COMPANY_STREAM.0).fetch_optional(&mut **tx).await?;
+    sqlx::query("select 1 from streams where stream_id = $1 for no key update")
+        .bind(COMPANY_STREAM.0)
+        .fetch_optional(&mut **tx)
+        .await?;
     let ids: Vec<Uuid> = accounts.iter().map(|account| account.0).collect();
     let epoch = outbox::epoch(tx).await?;
     let (after_epoch, after_version) = after.unwrap_or((epoch, i64::MAX));
@@ -302,13 +310,15 @@ pub struct Raised {
 /// lost time line had used already.
 pub async fn raise_epoch(writer: &Writer, reason: &str) -> anyhow::Result<Raised> {
     let pool = writer.pool();
-    let kept = sqlx::query("select stream_id, last_seq from streams join locations on location_id = stream_id order by 1");
+    let kept =
+        sqlx::query("select stream_id, last_seq from streams join locations on location_id = stream_id order by 1");
     let kept: Vec<(Uuid, i64)> = kept.fetch_all(pool).await?.iter().map(|row| (row.get(0), row.get(1))).collect();
-    let epoch: i64 = sqlx::query_scalar("insert into epochs (epoch, reason) select max(epoch) + 1, $1 from epochs returning epoch")
-        .bind(reason)
-        .fetch_one(pool)
-        .await
-        .context("raising the epoch")?;
+    let epoch: i64 =
+        sqlx::query_scalar("insert into epochs (epoch, reason) select max(epoch) + 1, $1 from epochs returning epoch")
+            .bind(reason)
+            .fetch_one(pool)
+            .await
+            .context("raising the epoch")?;
     let mut raised = Raised { epoch, kept, stock_levels: 0, accounts: 0 };
     for (location, _) in raised.kept.clone() {
         let variants: Vec<Uuid> =
@@ -320,9 +330,12 @@ pub async fn raise_epoch(writer: &Writer, reason: &str) -> anyhow::Result<Raised
         let variants = variants.into_iter().map(VariantId).collect();
         stock(writer, LocationId(location), variants, None).await.map_err(|error| anyhow::anyhow!("{error}"))?;
     }
-    let all: Vec<Uuid> =
-        sqlx::query_scalar("select account_id from loyalty_accounts where version > 0 order by 1").fetch_all(pool).await?;
+    let all: Vec<Uuid> = sqlx::query_scalar("select account_id from loyalty_accounts where version > 0 order by 1")
+        .fetch_all(pool)
+        .await?;
     raised.accounts = all.len();
-    accounts(writer, all.into_iter().map(AccountId).collect(), None).await.map_err(|error| anyhow::anyhow!("{error}"))?;
+    accounts(writer, all.into_iter().map(AccountId).collect(), None)
+        .await
+        .map_err(|error| anyhow::anyhow!("{error}"))?;
     Ok(raised)
 }

@@ -54,12 +54,13 @@ pub async fn make_partitions(pool: &PgPool) -> Result<(), sqlx::Error> {
             continue;
         }
         // Rows of this day that went to the default partition would refuse the new one; they are fine where they are.
-        let late: bool =
-            sqlx::query_scalar("select exists (select 1 from outbox_default where created_at >= $1 and created_at < $2)")
-                .bind(day.and_time(chrono::NaiveTime::MIN).and_utc())
-                .bind(next.and_time(chrono::NaiveTime::MIN).and_utc())
-                .fetch_one(pool)
-                .await?;
+        let late: bool = sqlx::query_scalar(
+            "select exists (select 1 from outbox_default where created_at >= $1 and created_at < $2)",
+        )
+        .bind(day.and_time(chrono::NaiveTime::MIN).and_utc())
+        .bind(next.and_time(chrono::NaiveTime::MIN).and_utc())
+        .fetch_one(pool)
+        .await?;
         if late {
             continue;
         }
