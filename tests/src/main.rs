@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use e2e::launcher;
-use e2e::stack::{Layout, Service, clickhouse_host, supervisor};
+use e2e::stack::{Layout, NotRunning, Service, clickhouse_host, supervisor};
 
 /// Vorca POS on this machine: real servers, the platform, a demonstration business.
 #[derive(Parser)]
@@ -22,6 +22,8 @@ enum Command {
     Up(launcher::up::Options),
     /// Run every test against a stack of its own that leaves nothing behind
     Test(launcher::test::Options),
+    /// Prove that Postgres, topics, state, Redis and ClickHouse agree
+    Verify(launcher::tools::Verify),
     /// Start Postgres, Redis, Kafka, the schema registry and ClickHouse; print where they listen
     Services,
     /// Print the addresses and passwords of this checkout as shell exports: eval "$(./dev env)"
@@ -64,6 +66,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Up(options) => launcher::up::up(&options)?,
         Command::Test(options) => return launcher::test::test(&options),
+        Command::Verify(options) => return launcher::tools::verify(&options),
         Command::Services => launcher::services()?,
         Command::Env => launcher::env()?,
         Command::Status => return launcher::status(),
@@ -81,12 +84,21 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Exit codes of `sysexits.h`: 64 wrong usage, 69 something needed is not there, 70 anything else.
 fn main() -> ExitCode {
-    match run(Cli::parse().command) {
+    let command = match Cli::try_parse() {
+        Ok(cli) => cli.command,
+        Err(error) => {
+            // Help and version are answers, not mistakes.
+            error.print().ok();
+            return if error.use_stderr() { ExitCode::from(64) } else { ExitCode::SUCCESS };
+        }
+    };
+    match run(command) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("\nStopped: {error:#}");
-            ExitCode::from(70)
+            ExitCode::from(if error.is::<NotRunning>() { 69 } else { 70 })
         }
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod external;
 pub mod test;
+pub mod tools;
 pub mod up;
 
 use std::fs;
@@ -68,9 +69,7 @@ fn print_endpoints(stack: &Stack) -> Result<()> {
 }
 
 pub fn env() -> Result<()> {
-    let layout = Layout::of_checkout()?;
-    layout.identity()?;
-    let stack = Stack::attach_to(layout)?;
+    let stack = Stack::attach()?;
     for (name, value) in stack.exports() {
         // Values hold no quote: addresses, paths of ours and alphanumeric passwords.
         println!("export {name}='{value}'");
@@ -81,7 +80,7 @@ pub fn env() -> Result<()> {
 /// Exit code 0 when all that should run is ready, 69 otherwise.
 pub fn status() -> Result<ExitCode> {
     let Ok(stack) = Stack::attach() else {
-        println!("Nothing runs for this checkout. Next: ./dev up (everything) or ./dev services (the servers only)");
+        println!("{}", stack::NotRunning);
         return Ok(ExitCode::from(69));
     };
     let services = stack.processes()?;

@@ -38,6 +38,18 @@ use crate::endpoints::Endpoints;
 /// Longest a service may take from its start to ready.
 pub const READY_LIMIT: Duration = Duration::from_secs(60);
 
+/// No supervisor answers in this run folder.
+#[derive(Debug)]
+pub struct NotRunning;
+
+impl std::fmt::Display for NotRunning {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("nothing runs for this checkout. Next: ./dev up (everything) or ./dev services (the servers only)")
+    }
+}
+
+impl std::error::Error for NotRunning {}
+
 /// A handle on one running supervisor.
 #[derive(Debug, Clone)]
 pub struct Stack {
@@ -52,8 +64,7 @@ impl Stack {
     }
 
     pub fn attach_to(layout: Layout) -> Result<Stack> {
-        control::call(&layout.socket(), &Request::Status)
-            .context("nothing runs for this checkout: start it with ./dev up or ./dev services")?;
+        control::call(&layout.socket(), &Request::Status).map_err(|_| NotRunning)?;
         let identity = layout.identity()?;
         Ok(Stack { layout, identity })
     }

@@ -19,7 +19,7 @@ pub enum Job {
     Migrate,
     /// `sinks migrate`
     MigrateClickHouse,
-    /// `ingest-api create-owner`
+    /// `ingest-api create-owner`, `ingest-api raise-epoch`
     CreateOwner,
     /// `ingest-api worker verify`
     Verify,
