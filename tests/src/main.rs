@@ -23,7 +23,7 @@ enum Command {
     /// Run every test against a stack of its own that leaves nothing behind
     Test(launcher::test::Options),
     /// Prove that Postgres, topics, state, Redis and ClickHouse agree
-    Verify(launcher::tools::Verify),
+    Verify(launcher::verify::Options),
     /// Start Postgres, Redis, Kafka, the schema registry and ClickHouse; print where they listen
     Services,
     /// Print the addresses and passwords of this checkout as shell exports: eval "$(./dev env)"
@@ -66,7 +66,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Up(options) => launcher::up::up(&options)?,
         Command::Test(options) => return launcher::test::test(&options),
-        Command::Verify(options) => return launcher::tools::verify(&options),
+        Command::Verify(options) => return launcher::verify::verify(&options),
         Command::Services => launcher::services()?,
         Command::Env => launcher::env()?,
         Command::Status => return launcher::status(),

@@ -2,8 +2,8 @@
 
 pub mod external;
 pub mod test;
-pub mod tools;
 pub mod up;
+pub mod verify;
 
 use std::fs;
 use std::io::{Read, Seek, SeekFrom, Write};

@@ -1,4 +1,4 @@
-//! The commands of `./dev` that look at, or act on, a platform that is up.
+//! `./dev verify`: the check of the platform, run once against what is up.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use crate::stack::{Job, Stack};
 
 #[derive(Debug, clap::Args)]
-pub struct Verify {
+pub struct Options {
     /// The report as JSON
     #[arg(long)]
     pub json: bool,
@@ -18,7 +18,7 @@ pub struct Verify {
 }
 
 /// Ends with the exit code of the check.
-pub fn verify(options: &Verify) -> Result<ExitCode> {
+pub fn verify(options: &Options) -> Result<ExitCode> {
     let stack = Stack::attach()?;
     let mut command = stack.job("ingest-api", Job::Verify);
     command.args(["worker", "verify"]);
