@@ -92,6 +92,7 @@ async fn clickhouse() -> anyhow::Result<()> {
     let health = Health::new();
     ops::serve(cfg.admin.listen, health.clone(), stop.clone()).await?;
 
+    health.started();
     let store = Store::of(&cfg.clickhouse);
     let keeper = Arc::new(Keeper::new(store.clone()));
     let marts = tokio::spawn({

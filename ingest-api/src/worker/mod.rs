@@ -20,6 +20,7 @@ pub async fn run(
     health: Health,
 ) -> anyhow::Result<()> {
     let pool = pool_watched(postgres, "jobs", 4, &Limits::default(), &stop)?;
+    health.started();
     let keeping = stop.spawn(upkeep::run(pool.clone(), stop.clone(), health.clone()));
     let resync = resync::Resync::new(Writer::new(pool, &stop), Codec::new(&registry.url));
     let done = consumer::run(ConsumerConfig::of(kafka, &RESYNC_WORKER), stop.clone(), health, resync).await;
