@@ -61,7 +61,7 @@ id!(
 pub const COMPANY_STREAM: StreamId = StreamId(Uuid::nil());
 
 /// Namespace of every derived (UUIDv5) identifier of the platform.
-pub const NAMESPACE: Uuid = Uuid::from_u128(0x7f1c_8e0a_52d4_5b61_9a3e_76_6f72_6361);
+pub const NAMESPACE: Uuid = Uuid::from_u128(0x007f_1c8e_0a52_d45b_619a_3e76_6f72_6361);
 
 /// Event id: UUIDv5 over type, aggregate, epoch and version, so that a rebuild gives the same ids
 /// and emitting twice is one event to whoever deduplicates.

@@ -62,7 +62,7 @@ impl CatalogWrite {
     pub async fn begin(tx: &mut PgTx) -> Result<Self, sqlx::Error> {
         let base =
             sqlx::query_scalar("select version from catalog_counter for no key update").fetch_one(&mut **tx).await?;
-        let epoch = outbox::epoch(&mut **tx).await?;
+        let epoch = outbox::epoch(tx).await?;
         let act = Act::new(COMPANY_STREAM.0, 0, "catalog", Uuid::nil(), "");
         Ok(CatalogWrite { epoch, at: Utc::now(), base, changes: Vec::new(), act })
     }
@@ -101,10 +101,10 @@ impl CatalogWrite {
         insert_changes(tx, base, at, changes).await?;
         sqlx::query("update catalog_counter set version = $1").bind(version).execute(&mut **tx).await?;
         if !act.topics.is_empty() {
-            act.seq = outbox::lock_stream(&mut **tx, act.stream_id).await?;
+            act.seq = outbox::lock_stream(tx, act.stream_id).await?;
             act.cause_id = cause_id;
             act.trace_parent.clone_from(&context.trace_parent);
-            outbox::append(&mut **tx, &act, epoch, at).await?;
+            outbox::append(tx, &act, epoch, at).await?;
         }
         Ok(version)
     }

@@ -114,8 +114,8 @@ pub async fn commit(
     }
     check_variants(tx, act).await?;
     let levels = lock_levels(tx, act).await?;
-    let seq = outbox::lock_stream(&mut **tx, location_id).await?;
-    let epoch = outbox::epoch(&mut **tx).await?;
+    let seq = outbox::lock_stream(tx, location_id).await?;
+    let epoch = outbox::epoch(tx).await?;
     let act_id = act.act_id.unwrap_or_else(Uuid::now_v7);
     let head = Head {
         epoch,
@@ -151,7 +151,7 @@ pub async fn commit(
     for moved in &moves {
         row.push(moved);
     }
-    outbox::append(&mut **tx, &row, epoch, recorded_at).await?;
+    outbox::append(tx, &row, epoch, recorded_at).await?;
     Ok(Stored::New(body))
 }
 

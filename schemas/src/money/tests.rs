@@ -162,8 +162,8 @@ proptest! {
         let whole: u128 = weights.iter().map(|w| u128::from(w.unsigned_abs())).sum();
         for (part, weight) in parts.iter().zip(&weights) {
             prop_assert!(*part == 0 || (*part < 0) == (total < 0));
-            if whole > 0 {
-                let floor = u128::from(total.unsigned_abs()) * u128::from(weight.unsigned_abs()) / whole;
+            let share = u128::from(total.unsigned_abs()) * u128::from(weight.unsigned_abs());
+            if let Some(floor) = share.checked_div(whole) {
                 let above = u128::from(part.unsigned_abs()).checked_sub(floor);
                 prop_assert!(above.is_some_and(|above| above <= 1), "{part} against floor {floor}");
                 prop_assert!(*weight != 0 || *part == 0);

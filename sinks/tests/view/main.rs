@@ -16,7 +16,7 @@ async fn states_reach_redis_and_a_stale_one_is_refused() {
     let mut rig = Rig::new(9).await;
     let level = rig.level(3, 7_000);
     let balance = rig.balance(2, 120);
-    rig.send_stock(&[level.clone()]).await;
+    rig.send_stock(std::slice::from_ref(&level)).await;
     rig.send_balance(&balance).await;
     let role = rig.start();
     rig.holds(&level).await;
@@ -33,7 +33,7 @@ async fn states_reach_redis_and_a_stale_one_is_refused() {
     let lost_time_line = rig::at(&level, 1, 900, 8_888);
     let other = rig.level(1, 1_000);
     rig.send_stock(&[stale]).await;
-    rig.send_stock(&[newest.clone()]).await;
+    rig.send_stock(std::slice::from_ref(&newest)).await;
     rig.send_stock(&[lost_time_line, other.clone()]).await;
     rig.holds(&other).await;
     rig.holds(&newest).await;
@@ -63,14 +63,14 @@ async fn a_redis_that_lost_everything_is_filled_again_while_nothing_else_happens
 async fn a_redis_that_fell_back_is_brought_forward() {
     let mut rig = Rig::new(11).await;
     let level = rig.level(1, 1_000);
-    rig.send_stock(&[level.clone()]).await;
+    rig.send_stock(std::slice::from_ref(&level)).await;
     let role = rig.start();
     rig.holds(&level).await;
     role.stop().await;
     // What an append-only file without its last second looks like: entity and offset older together.
     let offsets = rig.hash(OFFSETS_KEY).await;
     let newer = rig::at(&level, 1, 2, 500);
-    rig.send_stock(&[newer.clone()]).await;
+    rig.send_stock(std::slice::from_ref(&newer)).await;
     let role = rig.start();
     rig.holds(&newer).await;
     rig.restore(&level, &offsets).await;
@@ -88,13 +88,13 @@ async fn a_redis_that_fell_back_is_brought_forward() {
 async fn a_redis_that_is_away_is_waited_for_and_nothing_is_lost() {
     let mut rig = Rig::new(12).await;
     let first = rig.level(1, 1_000);
-    rig.send_stock(&[first.clone()]).await;
+    rig.send_stock(std::slice::from_ref(&first)).await;
     let role = rig.start();
     rig.holds(&first).await;
     eventually("ready", || async { role.health.is_ready().then_some(()) }).await;
     rig.proxy.cut();
     let second = rig::at(&first, 1, 2, 700);
-    rig.send_stock(&[second.clone()]).await;
+    rig.send_stock(std::slice::from_ref(&second)).await;
     eventually("not ready", || async { (!role.health.is_ready()).then_some(()) }).await;
     rig.proxy.heal();
     rig.holds(&second).await;
@@ -109,7 +109,7 @@ async fn unreadable_states_go_to_the_dead_letters() {
     let bad = OutRecord::new(rig.topics.stock.clone(), "x:y", b"not avro".to_vec()).with_partition(0);
     rig.producer.send_all(&[bad]).await.expect("sent");
     let role = rig.start();
-    rig.send_stock(&[level.clone()]).await;
+    rig.send_stock(std::slice::from_ref(&level)).await;
     rig.holds(&level).await;
     eventually("a dead letter", || async { (rig.dead_letters().await == 1).then_some(()) }).await;
     role.stop().await;

@@ -37,7 +37,7 @@ impl TradingHours {
         let index = self.minutes.partition_point(|(_, before)| before * 1_000 <= wanted).saturating_sub(1);
         let Some((start, before)) = self.minutes.get(index) else { return self.to };
         let here = self.minutes.get(index + 1).map_or(self.total, |(_, next)| *next) - before;
-        let into = if here == 0 { 0 } else { (wanted - before * 1_000) * 60 / here };
+        let into = ((wanted - before * 1_000) * 60).checked_div(here).unwrap_or(0);
         *start + TimeDelta::milliseconds(into.min(59_999) as i64)
     }
 }

@@ -82,10 +82,13 @@ fn write_run(dir: &Path, entries: impl Iterator<Item = std::io::Result<Entry>>) 
     Ok(file)
 }
 
+/// Key, number of the run it comes from, and row.
+type Head = (Vec<u8>, usize, Vec<u8>);
+
 /// Entries of several runs in one order.
 pub struct Merge {
     runs: Vec<BufReader<File>>,
-    heads: BinaryHeap<Reverse<(Vec<u8>, usize, Vec<u8>)>>,
+    heads: BinaryHeap<Reverse<Head>>,
 }
 
 impl Merge {
