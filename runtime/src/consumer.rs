@@ -13,7 +13,6 @@
 //! 7. At a stop the batch is finished or abandoned within the budget, what is done is committed, and the
 //!    member leaves its group.
 
-use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::mpsc as sync_mpsc;
 use std::time::{Duration, Instant};
@@ -153,7 +152,8 @@ pub(crate) enum Outcome {
 
 /// Runs one member until `stop`, a fatal failure or an unusable set-up (a topic or its dead-letter topic is
 /// missing, or has the wrong number of partitions). An absent broker is waited for, not ready. Declares the
-/// readiness check `consumer:<group>` and a watchdog of the same name.
+/// readiness check `consumer:<group>` and a watchdog of the same name. A state to restore is announced by a
+/// first batch without records.
 pub async fn run<H: Handler>(
     cfg: ConsumerConfig,
     stop: Shutdown,
@@ -278,11 +278,15 @@ async fn wait_for_topics(cfg: &ConsumerConfig, stop: &Shutdown, health: &Health,
 
 async fn check_set_up(cfg: &ConsumerConfig, known: &[TopicSpec]) -> anyhow::Result<()> {
     let existing = partition_counts(&cfg.kafka).await?;
-    let needed = cfg.topics.iter().flat_map(|topic| [topic.clone(), topics::dead_letter(topic, &cfg.group)]);
-    let missing: BTreeSet<String> = needed.filter(|name| !existing.contains_key(name)).collect();
-    if !missing.is_empty() {
-        let names = missing.into_iter().collect::<Vec<_>>().join(", ");
-        bail!("missing topics: {names}: run `ingest-api migrate`");
+    for topic in &cfg.topics {
+        let dead = topics::dead_letter(topic, &cfg.group);
+        let missing = |name: &str| anyhow!("missing topic {name}: run `ingest-api migrate`");
+        let partitions = existing.get(topic).ok_or_else(|| missing(topic))?;
+        let letters = existing.get(&dead).ok_or_else(|| missing(&dead))?;
+        // A letter keeps the partition of its record.
+        if letters < partitions {
+            bail!("topic {dead} has {letters} partitions, {topic} has {partitions}");
+        }
     }
     check_topics(&cfg.kafka, known).await
 }

@@ -32,7 +32,8 @@ pub fn letter(record: &Record, group: &str, reject: &Reject, attempts: u32) -> O
     add("dlt_time", Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true));
     OutRecord {
         topic: Cow::Owned(topics::dead_letter(&record.topic, group)),
-        partition: None,
+        // Keeps their order, so that a redrive can keep it too.
+        partition: Some(record.partition),
         key: record.key.clone(),
         payload: record.payload.clone(),
         headers,

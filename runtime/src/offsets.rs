@@ -16,7 +16,8 @@ fn next(offset: i64) -> i64 {
 /// What has been done and not yet been committed, and which partitions are ours.
 #[derive(Debug, Default)]
 pub(crate) struct Offsets {
-    owned: BTreeSet<Partition>,
+    /// Ours, with what has been committed in this assignment.
+    owned: BTreeMap<Partition, i64>,
     done: BTreeMap<Partition, i64>,
     changes: Changes,
 }
@@ -37,7 +38,7 @@ impl Changes {
 impl Offsets {
     pub(crate) fn assign(&mut self, partition: Partition) {
         self.changes.assigned.insert(partition.clone());
-        self.owned.insert(partition);
+        self.owned.entry(partition).or_insert(0);
     }
 
     /// Whatever was done there and is not committed will be replayed by the next owner.
@@ -50,11 +51,11 @@ impl Offsets {
 
     pub(crate) fn owns(&self, record: &Record) -> bool {
         // Ranges cannot borrow half of a key: the clone is a reference count.
-        self.owned.contains(&(Arc::clone(&record.topic), record.partition))
+        self.owned.contains_key(&(Arc::clone(&record.topic), record.partition))
     }
 
-    pub(crate) fn owned(&self) -> &BTreeSet<Partition> {
-        &self.owned
+    pub(crate) fn owned(&self) -> impl ExactSizeIterator<Item = &Partition> {
+        self.owned.keys()
     }
 
     pub(crate) fn changes(&self) -> &Changes {
@@ -71,8 +72,10 @@ impl Offsets {
     /// that are no longer ours do not count.
     pub(crate) fn done<'a>(&mut self, records: impl IntoIterator<Item = &'a Record>) {
         for record in records {
-            if self.owns(record) {
-                let mark = self.done.entry((Arc::clone(&record.topic), record.partition)).or_default();
+            let partition = (Arc::clone(&record.topic), record.partition);
+            // Offsets never go backwards within an assignment.
+            if self.owned.get(&partition).is_some_and(|committed| *committed < next(record.offset)) {
+                let mark = self.done.entry(partition).or_default();
                 *mark = (*mark).max(next(record.offset));
             }
         }
@@ -85,6 +88,11 @@ impl Offsets {
 
     /// The broker has these; later marks stay.
     pub(crate) fn committed(&mut self, offsets: &BTreeMap<Partition, i64>) {
+        for (partition, offset) in offsets {
+            if let Some(committed) = self.owned.get_mut(partition) {
+                *committed = (*committed).max(*offset);
+            }
+        }
         self.done.retain(|partition, mark| offsets.get(partition).is_none_or(|committed| committed < mark));
     }
 }

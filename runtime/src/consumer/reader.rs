@@ -44,6 +44,7 @@ struct Reader<'a> {
     collecting_since: Instant,
     topic_names: Vec<Arc<str>>,
     commit_failed: Option<Instant>,
+    retrying: bool,
     last_handled_ms: i64,
     lag_shown: Instant,
 }
@@ -74,6 +75,7 @@ pub(super) fn run(
         collecting_since: now,
         topic_names: Vec::new(),
         commit_failed: None,
+        retrying: false,
         last_handled_ms: 0,
         lag_shown: now,
     };
@@ -251,7 +253,7 @@ impl Reader<'_> {
             let age = (now - oldest).max(0) as f64 / 1000.0;
             metrics::histogram!(names::CONSUMER_END_TO_END_SECONDS, &labels).record(age);
         }
-        if batch.attempt > 1 {
+        if std::mem::take(&mut self.retrying) {
             self.resume();
             self.ready(true, "");
             tracing::info!(group = self.cfg.group, attempts = batch.attempt, "batch done after retries");
@@ -263,6 +265,7 @@ impl Reader<'_> {
     /// What is revoked meanwhile leaves the batch. False when told to stop.
     fn pause_between(&mut self, batch: &mut Batch, why: &str) -> anyhow::Result<bool> {
         let pause = back_off(batch.attempt, self.cfg.retry_pause_min, self.cfg.retry_pause_max);
+        self.retrying = true;
         self.ready(false, why);
         metrics::gauge!(names::CONSUMER_RETRYING, "group" => self.cfg.group.clone()).set(1.0);
         tracing::warn!(
@@ -374,7 +377,11 @@ impl Reader<'_> {
         let oldest = oldest.or_else(|| lag.filter(|lag| *lag > 0).map(|_| self.last_handled_ms).filter(|ms| *ms > 0));
         let age = oldest.map_or(0, |ms| (chrono::Utc::now().timestamp_millis() - ms).max(0));
         metrics::gauge!(names::CONSUMER_LAG_SECONDS, "group" => self.cfg.group.clone()).set(age as f64 / 1000.0);
-        let broker = if self.consumer.context().is_broker_up() { "up" } else { "down" };
+        let is_up = self.consumer.context().is_broker_up();
+        if !self.retrying {
+            self.ready(is_up, if is_up { "" } else { "no broker answers" });
+        }
+        let broker = if is_up { "up" } else { "down" };
         let records = lag.map_or("unknown".to_owned(), |lag| lag.to_string());
         self.health.detail(&self.check, format!("broker {broker}, lag {records} records, {age} ms"));
     }
