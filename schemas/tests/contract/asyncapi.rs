@@ -14,10 +14,12 @@ const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/asyncapi.yaml");
 pub fn key_of(topic: &str) -> (&'static str, &'static str) {
     let hashed = "murmur2 of the key, modulo the partition count (the Java client's default partitioner)";
     let of_location = "the partition of its location: murmur2 of the location's id, not of the whole key";
+    let of_customer = "the partition of its customer: murmur2 of the customer's id, not of the whole key";
     match topic {
         "vorca.sales.v1" | "vorca.inventory.alerts.v1" | "vorca.catalog.locations.v1" => ("location_id", hashed),
         "vorca.inventory.movements.v1" => ("location_id, or parent_location_id of a system location", hashed),
-        "vorca.loyalty.entries.v1" | "vorca.loyalty.balances.v1" => ("customer_id", hashed),
+        "vorca.loyalty.entries.v1" => ("customer_id", hashed),
+        "vorca.loyalty.balances.v1" => ("customer_id:program_id", of_customer),
         "vorca.resync.requests.v1" => ("entity", hashed),
         "vorca.inventory.stock.v1" => ("location_id:variant_id", of_location),
         "vorca.catalog.variants.v1" => ("variant_id", hashed),
