@@ -16,7 +16,7 @@ use schemas::time::Timestamp;
 use schemas::topics;
 use sinks::view::entry;
 use sinks::view::{self, Topics, View};
-use tokio::sync::mpsc;
+use tokio::sync::{OnceCell, mpsc};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
@@ -26,6 +26,13 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run ./dev test"))
+}
+
+/// Registers the schemas once, however many tests run at a time.
+async fn register(registry: &str) {
+    static REGISTERED: OnceCell<()> = OnceCell::const_new();
+    let register = async || drop(schemas::registry::register_all(registry).await.expect("schemas registered"));
+    REGISTERED.get_or_init(register).await;
 }
 
 pub struct Rig {
@@ -57,7 +64,7 @@ impl Rig {
         let proxied = format!("{head}://{login}{}/{database}", proxy.address);
         let own = |topic: &str| format!("test.{}.{topic}", Uuid::now_v7().simple());
         let topics = Topics { group: own("group"), stock: own("stock"), balances: own("balances") };
-        schemas::registry::register_all(&registry.url).await.expect("schemas registered");
+        register(&registry.url).await;
         let spec = |name: &str, keep| TopicSpec { name: name.to_owned(), partitions: topics::PARTITIONS, keep };
         let dead = |topic: &str| spec(&topics::dead_letter(topic, &topics.group), Keep::DeadLetters);
         let specs = [
@@ -131,7 +138,8 @@ impl Rig {
     pub async fn dead_letters(&self) -> u64 {
         let topic = topics::dead_letter(&self.topics.stock, &self.topics.group);
         let all: Vec<i32> = (0..topics::PARTITIONS).collect();
-        read_to_end(&self.kafka, &topic, &all, |_| {}).await.expect("readable").records
+        let read = || async { read_to_end(&self.kafka, &topic, &all, |_| {}).await.ok() };
+        eventually("a readable topic", read).await.records
     }
 
     pub async fn hash(&self, key: &str) -> HashMap<String, String> {

@@ -16,6 +16,7 @@ use schemas::topics;
 use stream_processors::fold::{Applied, Effect, Entity, Fold as _, Stock};
 use stream_processors::processor::{self, Topics};
 use stream_processors::stock;
+use tokio::sync::OnceCell;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
@@ -24,6 +25,13 @@ pub const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01
 
 fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run ./dev test"))
+}
+
+/// Registers the schemas once, however many tests run at a time.
+async fn register(registry: &str) {
+    static REGISTERED: OnceCell<()> = OnceCell::const_new();
+    let register = async || drop(schemas::registry::register_all(registry).await.expect("schemas registered"));
+    REGISTERED.get_or_init(register).await;
 }
 
 pub struct Rig {
@@ -39,7 +47,7 @@ impl Rig {
     pub async fn new() -> Self {
         codec::init();
         let rig = Self::without_topics();
-        schemas::registry::register_all(&rig.registry.url).await.expect("schemas registered");
+        register(&rig.registry.url).await;
         let spec = |name: &str, keep| TopicSpec { name: name.to_owned(), partitions: topics::PARTITIONS, keep };
         let specs = [
             spec(&rig.topics.input, Keep::Events),
@@ -147,9 +155,12 @@ impl Rig {
 
     pub async fn read(&self, topic: &str) -> Vec<Record> {
         let all: Vec<i32> = (0..topics::PARTITIONS).collect();
-        let mut records = Vec::new();
-        read_to_end(&self.kafka, topic, &all, |record| records.push(record)).await.expect("readable");
-        records
+        // A topic that was made just now may not have a leader yet.
+        eventually("a readable topic", || async {
+            let mut records = Vec::new();
+            read_to_end(&self.kafka, topic, &all, |record| records.push(record)).await.ok().map(|_| records)
+        })
+        .await
     }
 
     async fn decoded<E: codec::Record>(&self, topic: &str) -> Vec<E> {
