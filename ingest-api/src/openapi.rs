@@ -4,7 +4,7 @@ use axum::Router;
 use runtime::problem::Code;
 use utoipa::openapi::path::{HttpMethod, OperationBuilder, ParameterBuilder, ParameterIn, PathItem, Paths};
 use utoipa::openapi::request_body::RequestBodyBuilder;
-use utoipa::openapi::schema::{Object, Type};
+use utoipa::openapi::schema::{ArrayBuilder, Object, SchemaType, Type};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{
     Components, Content, InfoBuilder, OpenApi, OpenApiBuilder, Ref, RefOr, Required, ResponseBuilder, Schema,
@@ -29,9 +29,32 @@ impl Operation {
         Operation { builder: OperationBuilder::new().summary(Some(summary)), schemas: Vec::new() }
     }
 
-    fn reference<B: ToSchema>(&mut self) -> RefOr<Schema> {
+    /// A page of these: a schema of its own for each kind of item.
+    pub fn lists<B: ToSchema>(&mut self) {
+        let item = self.reference::<B>();
+        let page = Object::builder()
+            .property("items", ArrayBuilder::new().items(item))
+            .required("items")
+            .property(
+                "next_cursor",
+                Object::builder()
+                    .schema_type(SchemaType::from_iter([Type::String, Type::Null]))
+                    .description(Some("For `cursor`; null on the last page.")),
+            )
+            .required("next_cursor")
+            .build();
+        let name = format!("{}Page", B::name());
+        self.schemas.push((name.clone(), page.into()));
+        self.answers(200, Ref::from_schema_name(name).into());
+    }
+
+    fn mentions<B: ToSchema>(&mut self) {
         self.schemas.push((B::name().into_owned(), B::schema()));
         B::schemas(&mut self.schemas);
+    }
+
+    fn reference<B: ToSchema>(&mut self) -> RefOr<Schema> {
+        self.mentions::<B>();
         Ref::from_schema_name(B::name()).into()
     }
 
@@ -46,6 +69,10 @@ impl Operation {
 
     pub fn gives<B: ToSchema>(&mut self, status: u16) {
         let body = self.reference::<B>();
+        self.answers(status, body);
+    }
+
+    fn answers(&mut self, status: u16, body: RefOr<Schema>) {
         let response =
             ResponseBuilder::new().description("Done").content("application/json", Content::new(Some(body))).build();
         self.builder = std::mem::take(&mut self.builder).response(status.to_string(), response);

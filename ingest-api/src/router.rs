@@ -14,7 +14,7 @@ use crate::auth::{enrolment, login, terminal_token, tokens};
 use crate::catalog::{feed, prices, products, upsert, variants};
 use crate::inventory::{acts, levels};
 use crate::openapi::Operation;
-use crate::page::{Page, PageParams};
+use crate::page::PageParams;
 use crate::sales::response::{QuoteBody, SaleBody};
 use crate::sales::routes::SaleParams;
 use crate::sales::types::{NewQuote, NewSale};
@@ -81,6 +81,11 @@ impl Route {
         self.operation.gives::<B>(status);
         self
     }
+    /// A page of these.
+    fn lists<B: ToSchema>(mut self) -> Self {
+        self.operation.lists::<B>();
+        self
+    }
     /// The query it reads.
     fn asks<P: IntoParams>(mut self) -> Self {
         self.operation.asks::<P>();
@@ -120,7 +125,7 @@ fn access_routes() -> Vec<Route> {
         post("/users", ManageUsers, users::create_user, "Make a user")
             .takes::<users::NewUser>()
             .gives::<users::User>(201),
-        get("/users", ReadUsers, users::list_users, "List users").asks::<PageParams>().gives::<Page<users::User>>(200),
+        get("/users", ReadUsers, users::list_users, "List users").asks::<PageParams>().lists::<users::User>(),
         get("/users/{user_id}", ReadUsers, users::find_user, "Read a user").gives::<users::User>(200),
         patch("/users/{user_id}", ManageUsers, users::edit_user, "Edit a user")
             .takes::<users::UserEdit>()
@@ -130,7 +135,7 @@ fn access_routes() -> Vec<Route> {
             .gives::<terminals::Terminal>(201),
         get("/terminals", ReadTerminals, terminals::list_terminals, "List terminals")
             .asks::<terminals::TerminalParams>()
-            .gives::<Page<terminals::Terminal>>(200),
+            .lists::<terminals::Terminal>(),
         get(
             "/terminals/{terminal_id}",
             ReadTerminals,
@@ -155,7 +160,7 @@ fn place_routes() -> Vec<Route> {
             .gives::<locations::Location>(201),
         get("/locations", ReadLocations, locations::list_locations, "List locations")
             .asks::<PageParams>()
-            .gives::<Page<locations::Location>>(200),
+            .lists::<locations::Location>(),
         get("/locations/{location_id}", ReadLocations, locations::find_location, "Read a location")
             .gives::<locations::Location>(200),
         patch("/locations/{location_id}", ManageLocations, locations::edit_location, "Edit a location")
@@ -166,7 +171,7 @@ fn place_routes() -> Vec<Route> {
             .gives::<taxes::TaxProfile>(201),
         get("/tax-profiles", ReadCatalog, taxes::list_tax_profiles, "List tax profiles")
             .asks::<PageParams>()
-            .gives::<Page<taxes::TaxProfile>>(200),
+            .lists::<taxes::TaxProfile>(),
         get("/tax-profiles/{tax_profile_id}", ReadCatalog, taxes::find_tax_profile, "Read a tax profile")
             .gives::<taxes::TaxProfile>(200),
         post(
@@ -196,7 +201,7 @@ fn catalog_routes() -> Vec<Route> {
             .gives::<feed::CatalogChanges>(200),
         get("/products", ReadCatalog, products::list_products, "List products")
             .asks::<PageParams>()
-            .gives::<Page<products::Product>>(200),
+            .lists::<products::Product>(),
         get("/products/{product_id}", ReadCatalog, products::find_product, "Read a product")
             .gives::<products::Product>(200),
         patch("/products/{product_id}", ManageCatalog, products::edit_product, "Edit a product")
@@ -204,7 +209,7 @@ fn catalog_routes() -> Vec<Route> {
             .gives::<products::Product>(200),
         get("/variants", ReadCatalog, variants::list_variants, "List variants")
             .asks::<variants::VariantParams>()
-            .gives::<Page<variants::Variant>>(200),
+            .lists::<variants::Variant>(),
         get("/variants/{variant_id}", ReadCatalog, variants::find_variant, "Read a variant")
             .gives::<variants::Variant>(200),
         patch("/variants/{variant_id}", ManageCatalog, variants::edit_variant, "Edit a variant")
@@ -212,7 +217,7 @@ fn catalog_routes() -> Vec<Route> {
             .gives::<variants::Variant>(200),
         get("/variants/{variant_id}/prices", ReadCatalog, prices::list_prices, "List the price versions of a variant")
             .asks::<PageParams>()
-            .gives::<Page<prices::Price>>(200),
+            .lists::<prices::Price>(),
         post("/prices", ManagePrices, prices::create_prices, "Add price versions")
             .takes::<prices::NewPrices>()
             .gives::<prices::StoredPrices>(201),
@@ -229,7 +234,7 @@ fn member_routes() -> Vec<Route> {
             .gives::<customers::MembersStored>(200),
         get("/members", ReadMembers, customers::list_members, "List or look up members")
             .asks::<customers::MemberParams>()
-            .gives::<Page<customers::Member>>(200),
+            .lists::<customers::Member>(),
         get("/members/{customer_id}", ReadMembers, customers::find_member, "Read a member")
             .gives::<customers::Member>(200),
         get("/members/{customer_id}/loyalty", ReadMembers, customers::find_loyalty, "Read a member's points")
@@ -253,10 +258,10 @@ fn stock_routes() -> Vec<Route> {
             .gives::<acts::StockAct>(201),
         get("/stock", ReadStock, levels::list_stock, "List stock")
             .asks::<levels::StockParams>()
-            .gives::<Page<levels::StockLevel>>(200),
+            .lists::<levels::StockLevel>(),
         get("/stock/movements", ReadStock, levels::list_movements, "List movements of a location")
             .asks::<levels::MovementParams>()
-            .gives::<Page<levels::Movement>>(200),
+            .lists::<levels::Movement>(),
     ]
 }
 
