@@ -276,7 +276,7 @@ fn sale_routes() -> Vec<Route> {
             .gives::<SaleBody<'static>>(201),
         get("/sales", ReadSales, sales::routes::list_sales, "List sales")
             .asks::<SaleParams>()
-            .gives::<Page<SaleBody<'static>>>(200),
+            .lists::<SaleBody<'static>>(),
         get("/sales/{sale_id}", ReadSales, sales::routes::find_sale, "Read a sale").gives::<SaleBody<'static>>(200),
     ]
 }
