@@ -132,6 +132,9 @@ pub fn down() -> Result<()> {
     match Stack::attach_to(layout.clone()) {
         Ok(stack) => {
             eprintln!("  stopping the platform, registry, Kafka, ClickHouse, Redis, Postgres");
+            if stack::records_caches(&layout) {
+                eprintln!("  this once the Java servers also write what makes their next start quick: up to a minute");
+            }
             stack.shutdown()?;
             eprintln!(
                 "Stopped. The data stays in {}. Next: ./dev up goes on with it, ./dev reset deletes it",

@@ -37,3 +37,7 @@ pub fn keep_recording(layout: &Layout, home: &Path) {
         fs::rename(&part, cache(layout, home)).ok();
     }
 }
+
+pub fn is_recorded_at_stop(layout: &Layout) -> bool {
+    !layout.throwaway && [&layout.kafka_home, &layout.registry_home].iter().any(|home| !cache(layout, home).exists())
+}

@@ -289,6 +289,11 @@ fn detach(command: &mut Command) {
     }
 }
 
+/// Will a stop also write the start-up caches of the JVMs, as the first one on a machine does?
+pub fn records_caches(layout: &Layout) -> bool {
+    jvm::is_recorded_at_stop(layout)
+}
+
 /// Resident memory in bytes of a running process.
 pub fn resident(process: process::Identified) -> Option<u64> {
     process.is_alive().then(|| process::resident(process.pid)).flatten()
