@@ -12,6 +12,8 @@ pub mod launcher;
 pub mod metrics;
 pub mod replay;
 pub mod stack;
+pub mod tail;
 pub mod terminal;
+pub mod till;
 pub mod till_pricing;
 pub mod wire;

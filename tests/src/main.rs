@@ -6,7 +6,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use e2e::launcher;
-use e2e::stack::{Layout, NotRunning, Service, clickhouse_host, supervisor};
+use e2e::stack::{Layout, Service, clickhouse_host, supervisor};
+use e2e::tail;
 
 /// Vorca POS on this machine: real servers, the platform, a demonstration business.
 #[derive(Parser)]
@@ -22,8 +23,6 @@ enum Command {
     Up(launcher::up::Options),
     /// Run every test against a stack of its own that leaves nothing behind
     Test(launcher::test::Options),
-    /// Prove that Postgres, topics, state, Redis and ClickHouse agree
-    Verify(launcher::verify::Options),
     /// Start Postgres, Redis, Kafka, the schema registry and ClickHouse; print where they listen
     Services,
     /// Print the addresses and passwords of this checkout as shell exports: eval "$(./dev env)"
@@ -39,6 +38,30 @@ enum Command {
         /// Keep printing what is added (one service)
         #[arg(short, long, requires = "service")]
         follow: bool,
+    },
+    /// Enrol a fresh terminal and print what sells with it: eval "$(./dev till)"
+    Till {
+        /// Name or external id of its location [default: the first]
+        #[arg(long)]
+        location: Option<String>,
+    },
+    /// Print the records of a topic as decoded JSON with key and headers
+    Tail {
+        /// A topic, or a part of its name that only one topic has, for instance `sales`
+        topic: String,
+        /// Everything the topic holds, not only what comes from now on
+        #[arg(long)]
+        from_beginning: bool,
+        /// End after so many records
+        #[arg(long)]
+        limit: Option<u64>,
+    },
+    /// Sell a retailer's flat history (CSV, gzip or not) through the API; run again, it goes on where it stopped
+    Replay {
+        file: PathBuf,
+        /// What the columns mean; maps/completejourney.toml is an example
+        #[arg(long)]
+        map: PathBuf,
     },
     /// Stop everything of this checkout; the data stays
     Down,
@@ -66,11 +89,15 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Up(options) => launcher::up::up(&options)?,
         Command::Test(options) => return launcher::test::test(&options),
-        Command::Verify(options) => return launcher::verify::verify(&options),
         Command::Services => launcher::services()?,
         Command::Env => launcher::env()?,
         Command::Status => return launcher::status(),
         Command::Logs { service, lines, follow } => launcher::logs(service, lines, follow)?,
+        Command::Till { location } => launcher::tools::till(location.as_deref())?,
+        Command::Tail { topic, from_beginning, limit } => {
+            launcher::tools::tail(&tail::Options { topic, from_beginning, limit })?;
+        }
+        Command::Replay { file, map } => return launcher::tools::replay(&file, &map),
         Command::Down => launcher::down()?,
         Command::Reset => launcher::reset()?,
         Command::Supervise { run, throwaway_of } => {
@@ -84,21 +111,12 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Exit codes of `sysexits.h`: 64 wrong usage, 69 something needed is not there, 70 anything else.
 fn main() -> ExitCode {
-    let command = match Cli::try_parse() {
-        Ok(cli) => cli.command,
-        Err(error) => {
-            // Help and version are answers, not mistakes.
-            error.print().ok();
-            return if error.use_stderr() { ExitCode::from(64) } else { ExitCode::SUCCESS };
-        }
-    };
-    match run(command) {
+    match run(Cli::parse().command) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("\nStopped: {error:#}");
-            ExitCode::from(if error.is::<NotRunning>() { 69 } else { 70 })
+            ExitCode::from(70)
         }
     }
 }

@@ -4,6 +4,7 @@
 pub mod business;
 pub mod make;
 pub mod names;
+pub mod page;
 pub mod planner;
 pub mod progress;
 pub mod selling;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use chrono::{DateTime, Utc};
 
 use crate::client::{Client, Identity};
 use crate::endpoints::Endpoints;
@@ -48,6 +50,8 @@ pub struct DemoReport {
     pub selling: Duration,
     /// When everything committed had reached ClickHouse; None when it had not within a minute.
     pub drained: Option<Duration>,
+    /// Start of the first sales of the business.
+    pub sold_from: Option<DateTime<Utc>>,
 }
 
 impl DemoReport {
@@ -83,7 +87,8 @@ pub async fn run(endpoints: &Endpoints, options: &Options) -> anyhow::Result<Dem
     }
     let selling = begin.elapsed();
     let drained = drain(&Watch::new(endpoints)?, Duration::from_secs(60)).await;
-    Ok(DemoReport { counts: tally.counts(), latency: tally.overall(), selling, drained })
+    let sold_from = state.spans.first().map(|span| span.from);
+    Ok(DemoReport { counts: tally.counts(), latency: tally.overall(), selling, drained, sold_from })
 }
 
 /// A planner before the last span of `state`: the ones before it are planned through, which moves the

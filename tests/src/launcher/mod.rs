@@ -2,6 +2,7 @@
 
 pub mod external;
 pub mod test;
+pub mod tools;
 pub mod up;
 pub mod verify;
 

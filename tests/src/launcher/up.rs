@@ -130,11 +130,20 @@ pub fn owner_of(said: &str) -> Result<Credentials> {
     Ok(Credentials { login: made.login, password: made.password })
 }
 
+/// What `ingest-api worker verify` printed; None when it could not look.
+fn verified() -> Option<String> {
+    let stack = Stack::attach().ok()?;
+    eprintln!("  comparing Postgres, topics, state, Redis and ClickHouse");
+    let done = stack.job("ingest-api", Job::Verify).args(["worker", "verify"]).output().ok()?;
+    let said = String::from_utf8_lossy(&done.stdout).into_owned();
+    (!said.trim().is_empty()).then_some(said)
+}
+
 fn sell(endpoints: &Endpoints, options: &Options) -> Result<()> {
     let known = State::find(&endpoints.run_dir)?;
     let standard = demo::Options::default();
     let wanted = demo::Options {
-        sales: options.sales.unwrap_or(if known.is_some() { 0 } else { standard.sales }),
+        sales: options.sales.unwrap_or(if known.as_ref().is_some_and(|it| !it.spans.is_empty()) { 0 } else { standard.sales }),
         rate: options.rate,
         locations: options.locations.or(known.as_ref().map(|it| it.locations)).unwrap_or(standard.locations),
         seed: options.seed.or(known.as_ref().map(|it| it.seed)).unwrap_or(standard.seed),
@@ -149,8 +158,9 @@ fn sell(endpoints: &Endpoints, options: &Options) -> Result<()> {
     }
     let runtime = tokio::runtime::Runtime::new()?;
     let report = runtime.block_on(demo::run(endpoints, &wanted))?;
-    let sold = report.counts;
-    eprintln!("Sold for {:.0} s: {sold:?}", report.selling.as_secs_f64());
-    ensure!(sold.unexpected == 0, "{} sales were not answered as they had to be; see ./dev logs api", sold.unexpected);
+    let verified = if options.external.is_none() { verified() } else { None };
+    print!("{}", runtime.block_on(demo::page::page(endpoints, &report, verified.as_deref()))?);
+    let unexpected = report.counts.unexpected;
+    ensure!(unexpected == 0, "{unexpected} sales were not answered as they had to be; see ./dev logs api");
     Ok(())
 }

@@ -76,10 +76,11 @@ pub async fn run(endpoints: &Endpoints, file: &Path, map_path: &Path) -> anyhow:
     let (counts, stop) = (Counts::default(), AtomicBool::new(false));
     let import = Arc::new(Import { owner, map, files, ids, device_secret, log, counts, stop });
     let begin = Instant::now();
-    let watcher = tokio::spawn(watch(import.clone(), plan.documents));
-    let sent = send::send(&import, &plan).await;
-    watcher.abort();
-    sent?;
+    // ends with this function, however that ends
+    let mut watcher = tokio::task::JoinSet::new();
+    watcher.spawn(watch(import.clone(), plan.documents));
+    send::send(&import, &plan).await?;
+    watcher.abort_all();
     let selling = begin.elapsed();
     let report = directory.join("refused.csv");
     let reconciliation = if import.stop.load(Ordering::Relaxed) {
