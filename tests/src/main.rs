@@ -62,6 +62,9 @@ enum Command {
         /// What the columns mean; maps/completejourney.toml is an example
         #[arg(long)]
         map: PathBuf,
+        /// Only read the file and say what would be sold and refused
+        #[arg(long)]
+        check: bool,
     },
     /// Stop everything of this checkout; the data stays
     Down,
@@ -97,7 +100,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Tail { topic, from_beginning, limit } => {
             launcher::tools::tail(&tail::Options { topic, from_beginning, limit })?;
         }
-        Command::Replay { file, map } => return launcher::tools::replay(&file, &map),
+        Command::Replay { file, map, check: true } => e2e::replay::check(&file, &map)?,
+        Command::Replay { file, map, check: false } => return launcher::tools::replay(&file, &map),
         Command::Down => launcher::down()?,
         Command::Reset => launcher::reset()?,
         Command::Supervise { run, throwaway_of } => {

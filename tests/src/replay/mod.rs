@@ -14,6 +14,7 @@ pub mod send;
 pub mod sort;
 pub mod source;
 
+use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use map::Map;
 use plan::{Files, Plan};
 use progress_log::ProgressLog;
 use reconcile::Reconciliation;
+use rows::Refused;
 use send::{Counts, Import};
 
 /// What an import did.
@@ -97,6 +99,30 @@ pub async fn run(endpoints: &Endpoints, file: &Path, map_path: &Path) -> anyhow:
         report,
         reconciliation,
     })
+}
+
+/// Reads and plans a file without sending anything, and prints what would be sold and refused: the way to
+/// get a map right. Needs no platform.
+pub fn check(file: &Path, map_path: &Path) -> anyhow::Result<()> {
+    let map_text = std::fs::read_to_string(map_path).with_context(|| format!("cannot read {}", map_path.display()))?;
+    let map = Map::parse(&map_text).with_context(|| format!("map {}", map_path.display()))?;
+    let directory = tempfile::tempdir()?;
+    let files = Files(directory.path().join("plan"));
+    let plan = plan::find_or_make(file, &map, &map_text, &files)?;
+    let mut codes: BTreeMap<String, (u64, Refused)> = BTreeMap::new();
+    for row in plan::refused_rows(&files)? {
+        let row = row?;
+        codes.entry(row.code.clone()).or_insert((0, row)).0 += 1;
+    }
+    println!("  rows               {:>12}", plan.rows);
+    println!("  documents          {:>12}   at {} locations", plan.documents, plan.locations.len());
+    println!("  products           {:>12}", plan.variants);
+    println!("  customers          {:>12}", plan.members);
+    println!("  rows refused       {:>12}", plan.refused_rows);
+    for (code, (count, first)) in codes {
+        println!("      {code:<24} {count:>8}   line {}: {}", first.line, first.reason);
+    }
+    Ok(())
 }
 
 /// Secret of the devices of this import, made once.
