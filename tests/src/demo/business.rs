@@ -147,13 +147,18 @@ impl Business {
     }
 
     /// Opening stock (thousandths) and threshold of a variant by its rank in its market: what sells more
-    /// is stocked more, and one in eight was ordered too tight.
+    /// is stocked more; one in eight was ordered too tight, and one in twelve is nearly out.
     pub fn opening_stock(&self, place: usize, rank: usize) -> (i64, i64) {
         let key = self.seed ^ ((place as u64) << 32) ^ rank as u64;
         let mut rng = StdRng::seed_from_u64(key.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let usual = 30 + 2_400 / (rank as i64 + 4);
-        let ordered = if rng.random_ratio(1, 8) { usual * 4 / 10 } else { usual };
         let threshold = (usual / 5).max(5);
+        let ordered = match rng.random_range(0..24) {
+            // a delivery is overdue
+            0..2 => return ((threshold + 1) * 1_000, threshold * 1_000),
+            2..5 => usual * 4 / 10,
+            _ => usual,
+        };
         ((ordered + rng.random_range(0..8)).max(threshold + 1) * 1_000, threshold * 1_000)
     }
 
