@@ -19,10 +19,11 @@ use crate::terminal::{Outcome, Terminal};
 /// Sales that may wait for one till before the planner waits too (closed loop only).
 const WAITING_PER_TILL: usize = 64;
 
-/// A sale on its way to its till, with the moment from which its customer waits.
+/// A sale on its way to its till.
 struct Queued {
     planned: Planned,
-    due: Instant,
+    /// When its customer came; None in a closed loop, where the next one comes when the till is free.
+    due: Option<Instant>,
 }
 
 /// All tills of the business, each enrolled with a device key of its own, in the order of the business.
@@ -67,9 +68,8 @@ pub async fn sell(
     let begin = Instant::now();
     let mut sent: u32 = 0;
     while let Some(planned) = planner.next_sale()? {
-        let mut due = Instant::now();
-        if let Some(rate) = rate {
-            due = begin + Duration::from_secs_f64(f64::from(sent) / rate);
+        let due = rate.map(|rate| begin + Duration::from_secs_f64(f64::from(sent) / rate));
+        if let Some(due) = due {
             tokio::time::sleep_until(due.into()).await;
         }
         sent += 1;
@@ -88,6 +88,7 @@ pub async fn sell(
 async fn work(till: Terminal, mut queue: mpsc::Receiver<Queued>, tally: Arc<Tally>) -> anyhow::Result<()> {
     while let Some(Queued { planned, due }) = queue.recv().await {
         let key = planned.sale.sale_id.to_string();
+        let due = due.unwrap_or_else(Instant::now);
         let outcome = till.send(&planned.sale, &key).await?;
         tally.took(due.elapsed());
         match (planned.expect, outcome) {
