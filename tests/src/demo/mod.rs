@@ -83,7 +83,10 @@ pub async fn run(endpoints: &Endpoints, options: &Options) -> anyhow::Result<Dem
         let sold = selling::sell(tills, &mut planner, options.rate, &tally).await;
         progress.finish().await;
         sold.context("selling")?;
-        state.close_span(&endpoints.run_dir)?;
+        // what was given up on is sold by the next run
+        if !tally.is_hopeless() {
+            state.close_span(&endpoints.run_dir)?;
+        }
     }
     let selling = begin.elapsed();
     let drained = drain(&Watch::new(endpoints)?, Duration::from_secs(60)).await;
