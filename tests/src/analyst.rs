@@ -26,7 +26,7 @@ pub async fn text(endpoints: &Endpoints, sql: &str) -> anyhow::Result<String> {
         .context("ClickHouse does not answer")?;
     let (status, body) = (response.status(), response.text().await?);
     if !status.is_success() {
-        bail!("ClickHouse: {}", body.lines().next().unwrap_or_default());
+        bail!("ClickHouse: {}", body.chars().take(300).collect::<String>());
     }
     Ok(body)
 }

@@ -153,12 +153,13 @@ async fn in_clickhouse(endpoints: &Endpoints, map: &Map, plan: &Plan) -> anyhow:
         lines: u64,
         paid_minor: i64,
     }
+    let minor_units = 10_i64.pow(map.constants.currency.exponent());
     let mut totals = Totals::new();
     for locations in plan.locations.chunks(200) {
         let ids: Vec<String> =
             locations.iter().map(|location| format!("'{}'", id(map, "location", &location.external_id))).collect();
         let sql = format!(
-            "select location_id, toInt32(business_date) as day, count() as lines, toInt64(sum(payable_minor)) as paid_minor
+            "select location_id, toInt32(business_date) as day, count() as lines, toInt64(sum(payable) * {minor_units}) as paid_minor
              from vorca.fct_lines where location_id in ({}) group by 1, 2
              format JSONEachRow settings output_format_json_quote_64bit_integers = 0",
             ids.join(",")
