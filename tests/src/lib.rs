@@ -3,6 +3,8 @@
 //! crate of the platform but the contract; every process is started by path.
 
 pub mod analyst;
+pub mod bench;
+pub mod chaos;
 pub mod client;
 pub mod demo;
 pub mod device;
@@ -10,6 +12,7 @@ pub mod endpoints;
 pub mod journal;
 pub mod launcher;
 pub mod metrics;
+pub mod plant;
 pub mod replay;
 pub mod stack;
 pub mod tail;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use e2e::launcher;
-use e2e::stack::{Layout, Service, clickhouse_host, supervisor};
+use e2e::stack::{Layout, NotRunning, Service, clickhouse_host, supervisor};
 use e2e::tail;
 
 /// Vorca POS on this machine: real servers, the platform, a demonstration business.
@@ -66,6 +66,12 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
+    /// Prove that Postgres, topics, state, Redis and ClickHouse agree; name what differs
+    Verify(launcher::verify::Options),
+    /// Kill, freeze and take away processes and servers while tills sell; then verify
+    Chaos(launcher::faults::ChaosOptions),
+    /// Leave the traces of bugs, one after another, and show that verify names each (spoils this checkout's data)
+    Plant,
     /// Stop everything of this checkout; the data stays
     Down,
     /// Stop everything and delete this checkout's data; downloads stay
@@ -102,6 +108,9 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Replay { file, map, check: true } => e2e::replay::check(&file, &map)?,
         Command::Replay { file, map, check: false } => return launcher::tools::replay(&file, &map),
+        Command::Verify(options) => return launcher::verify::verify(&options),
+        Command::Chaos(options) => return launcher::faults::chaos(&options),
+        Command::Plant => return launcher::faults::plant(),
         Command::Down => launcher::down()?,
         Command::Reset => launcher::reset()?,
         Command::Supervise { run, throwaway_of } => {
@@ -116,11 +125,19 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
 }
 
 fn main() -> ExitCode {
-    match run(Cli::parse().command) {
+    let command = match Cli::try_parse() {
+        Ok(cli) => cli.command,
+        Err(error) => {
+            // Help and version are answers, not mistakes.
+            error.print().ok();
+            return if error.use_stderr() { ExitCode::from(64) } else { ExitCode::SUCCESS };
+        }
+    };
+    match run(command) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("\nStopped: {error:#}");
-            ExitCode::from(70)
+            ExitCode::from(if error.is::<NotRunning>() { 69 } else { 70 })
         }
     }
 }

@@ -41,7 +41,8 @@ pub async fn run(endpoints: &Endpoints, options: &Options, out: &mut impl Write)
         .create()?;
     let topic = find_topic(&consumer, &options.topic)?;
     consumer.assign(&partitions(&consumer, &topic, options.from_beginning)?)?;
-    let mut schemas = Schemas { registry: endpoints.registry.clone(), http: reqwest::Client::new(), known: HashMap::new() };
+    let mut schemas =
+        Schemas { registry: endpoints.registry.clone(), http: reqwest::Client::new(), known: HashMap::new() };
     let is_terminal = std::io::stdout().is_terminal();
     let mut stream = consumer.stream();
     let mut count = 0;
@@ -96,9 +97,10 @@ async fn describe(message: &BorrowedMessage<'_>, schemas: &mut Schemas) -> anyho
     }
     let value = match message.payload() {
         None => Value::Null,
-        Some(payload) => schemas.decode(payload).await.unwrap_or_else(|error| {
-            json!({ "undecodable": format!("{error:#}"), "bytes": payload.len() })
-        }),
+        Some(payload) => schemas
+            .decode(payload)
+            .await
+            .unwrap_or_else(|error| json!({ "undecodable": format!("{error:#}"), "bytes": payload.len() })),
     };
     Ok(json!({
         "topic": message.topic(),

@@ -93,7 +93,10 @@ impl Till {
     /// `eval "$(./dev till)"` does both.
     pub fn print(&self, endpoints: &Endpoints) {
         let at = &self.terminal;
-        eprintln!("A till at {} ({}, {}), enrolled with its own device key:", self.location.name, self.location.currency, self.location.time_zone);
+        eprintln!(
+            "A till at {} ({}, {}), enrolled with its own device key:",
+            self.location.name, self.location.currency, self.location.time_zone
+        );
         eprintln!("  API                  {}/api/v1   try it: {}/docs", endpoints.api, endpoints.api);
         eprintln!("  terminal             {}", at.terminal_id);
         eprintln!("  next terminal_seq    {}", at.next_terminal_seq);

@@ -71,7 +71,9 @@ async fn a_commit_survives_the_death_of_every_postgres_process() -> Result<()> {
     let stack = launch("commit")?;
     let url = stack.endpoints()?.postgres;
     let mut connection = PgConnection::connect(&url).await?;
-    sqlx::raw_sql("create table kept (n int); insert into kept select generate_series(1, 1000)").execute(&mut connection).await?;
+    sqlx::raw_sql("create table kept (n int); insert into kept select generate_series(1, 1000)")
+        .execute(&mut connection)
+        .await?;
     let before = status(&stack, Service::Postgres)?;
     stack.kill(Service::Postgres, Signal::SIGKILL)?;
     back(&stack, &before)?;

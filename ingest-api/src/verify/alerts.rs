@@ -25,15 +25,16 @@ struct Movement {
 /// Folds each stock level from its first movement; a level is armed or fired.
 #[derive(Default)]
 struct Rule {
-    variant: Option<Uuid>,
+    level: Option<(Uuid, i64)>,
     is_fired: bool,
 }
 
 impl Rule {
     /// Whether this movement makes an alert.
     fn fires(&mut self, m: &Movement) -> bool {
-        if self.variant != Some(m.variant_id) {
-            *self = Rule { variant: Some(m.variant_id), is_fired: false };
+        // A level starts armed in every epoch: what had fired on a lost time line is not known.
+        if self.level != Some((m.variant_id, m.epoch)) {
+            *self = Rule { level: Some((m.variant_id, m.epoch)), is_fired: false };
         }
         let Some(threshold) = m.threshold else {
             self.is_fired = false;

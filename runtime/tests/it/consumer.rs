@@ -103,8 +103,7 @@ async fn an_attempt_that_hangs_is_given_up_and_repeated() {
         }
     }
     let (calls, stop, health) = (Arc::default(), runtime::lifecycle::Shutdown::new(), runtime::ops::Health::new());
-    let task =
-        tokio::spawn(runtime::consumer::run(config, stop.clone(), health, Hangs(Arc::clone(&calls))));
+    let task = tokio::spawn(runtime::consumer::run(config, stop.clone(), health, Hangs(Arc::clone(&calls))));
     place.wait_committed(5).await;
     assert_eq!(calls.load(Ordering::Relaxed), 2);
     stop.cancel();

@@ -61,7 +61,9 @@ async fn what_is_revoked_during_retries_leaves_the_batch_and_is_handled_by_its_n
     stuck.wait("a stuck batch", |seen| seen.calls >= 3 && seen.latest.len() >= 100).await;
     let healthy = Member::start(place.config(), |_| Ok(vec![]));
     healthy.wait("the share it was given", |seen| seen.done.len() == 100).await;
-    stuck.wait("a smaller batch", |seen| seen.owned.len() == 2 && seen.latest.iter().all(|(p, _)| owns(seen, *p))).await;
+    stuck
+        .wait("a smaller batch", |seen| seen.owned.len() == 2 && seen.latest.iter().all(|(p, _)| owns(seen, *p)))
+        .await;
     assert_eq!(place.committed().await.len(), 2, "only what was done is committed");
     broken.store(false, Ordering::Relaxed);
     place.wait_committed(50).await;

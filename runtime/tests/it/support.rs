@@ -69,8 +69,7 @@ impl Place {
                 .with_partition(partition)
                 .with_header("ce_id", format!("{partition}-{n}"))
         };
-        let all: Vec<_> =
-            (0..self.partitions).flat_map(|p| (from..from + count).map(move |n| record(p, n))).collect();
+        let all: Vec<_> = (0..self.partitions).flat_map(|p| (from..from + count).map(move |n| record(p, n))).collect();
         Producer::new(&self.kafka).unwrap().send_all(&all).await.unwrap();
     }
 

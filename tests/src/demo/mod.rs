@@ -12,6 +12,7 @@ pub mod state;
 pub mod tally;
 pub mod trading_hours;
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,7 @@ use chrono::{DateTime, Utc};
 
 use crate::client::{Client, Identity};
 use crate::endpoints::Endpoints;
+use crate::journal::Journal;
 use business::Business;
 use planner::Planner;
 use progress::{Progress, Watch};
@@ -34,11 +36,23 @@ pub struct Options {
     pub rate: Option<f64>,
     pub locations: usize,
     pub seed: u64,
+    /// Where the tills note what they send and are answered; None: nowhere.
+    pub journal: Option<PathBuf>,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { sales: 20_000, rate: None, locations: 20, seed: 1 }
+        Options { sales: 20_000, rate: None, locations: 20, seed: 1, journal: None }
+    }
+}
+
+impl Options {
+    /// Options for selling in the business that this run directory holds; the default one where it holds none.
+    pub fn of_run(run_dir: &Path) -> anyhow::Result<Options> {
+        Ok(match State::find(run_dir)? {
+            Some(state) => Options { seed: state.seed, locations: state.locations, ..Options::default() },
+            None => Options::default(),
+        })
     }
 }
 
@@ -76,7 +90,8 @@ pub async fn run(endpoints: &Endpoints, options: &Options) -> anyhow::Result<Dem
     let tally = Arc::new(Tally::default());
     let begin = Instant::now();
     if options.sales > 0 || !state.is_complete {
-        let tills = selling::tills(&owner, &business, &state.device_secret).await?;
+        let journal = options.journal.as_deref().map(Journal::open).transpose()?;
+        let tills = selling::tills(&owner, &business, &state.device_secret, journal.as_ref()).await?;
         let span = state.open_span(&endpoints.run_dir, options.sales)?;
         let mut planner = standing_before(&business, &issued, &state)?;
         let progress = Progress::start(Watch::new(endpoints)?, tally.clone(), span.count);

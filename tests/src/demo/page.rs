@@ -98,9 +98,15 @@ fn selling(page: &mut String, report: &DemoReport) -> std::fmt::Result {
     writeln!(page, "  {:>8} sales committed, {speed:.0} a second", grouped(counts.sold as i64))?;
     writeln!(page, "  {:>8} sent again, answered with the same bytes", grouped(counts.replayed as i64))?;
     writeln!(page, "  {:>8} refused as they had to be ({})", grouped(refused as i64), codes.join(", "))?;
-    writeln!(page, "  {:>8.1} ms commit p50, {:.1} ms p99, as a till sees it", report.latency.p50_ms, report.latency.p99_ms)?;
+    writeln!(
+        page,
+        "  {:>8.1} ms commit p50, {:.1} ms p99, as a till sees it",
+        report.latency.p50_ms, report.latency.p99_ms
+    )?;
     match report.drained {
-        Some(time) => writeln!(page, "  {:>8.1} s after the last one everything was in ClickHouse", time.as_secs_f64())?,
+        Some(time) => {
+            writeln!(page, "  {:>8.1} s after the last one everything was in ClickHouse", time.as_secs_f64())?
+        }
         None => writeln!(page, "           not everything reached ClickHouse within a minute: ./dev status")?,
     }
     for surprise in &counts.surprises {
@@ -139,7 +145,8 @@ fn locations(page: &mut String, found: &Kpis, from: NaiveDate, to: NaiveDate) ->
         };
         for item in items.into_iter().chain([&all]) {
             write!(page, "  {:<24}{:>13}", cut(item.name.as_deref(), 24), grouped(item.documents as i64))?;
-            for figure in [item.gross_minor, item.discounts_minor, item.net_minor, item.tax_minor, item.average_basket_minor]
+            for figure in
+                [item.gross_minor, item.discounts_minor, item.net_minor, item.tax_minor, item.average_basket_minor]
             {
                 write!(page, "{:>13}", figure.map_or(String::new(), |figure| money(figure, currency)))?;
             }
@@ -147,7 +154,11 @@ fn locations(page: &mut String, found: &Kpis, from: NaiveDate, to: NaiveDate) ->
         }
     }
     if let Some(lag) = found.lag_ms {
-        writeln!(page, "  \x1b[2mout of ClickHouse; the newest sale in it was committed {:.1} s ago\x1b[0m", lag as f64 / 1_000.0)?;
+        writeln!(
+            page,
+            "  \x1b[2mout of ClickHouse; the newest sale in it was committed {:.1} s ago\x1b[0m",
+            lag as f64 / 1_000.0
+        )?;
     }
     Ok(())
 }
@@ -165,7 +176,13 @@ fn best_sellers(page: &mut String, items: &[Kpi]) -> std::fmt::Result {
             let net = item.net_minor.unwrap_or(0);
             let bar = "█".repeat((net * 24 / top).max(1) as usize);
             let units = item.units.unwrap_or(0) / 1_000;
-            writeln!(page, "  {:<34}{:>13}{:>9} units  \x1b[36m{bar}\x1b[0m", cut(item.name.as_deref(), 34), money(net, currency), grouped(units))?;
+            writeln!(
+                page,
+                "  {:<34}{:>13}{:>9} units  \x1b[36m{bar}\x1b[0m",
+                cut(item.name.as_deref(), 34),
+                money(net, currency),
+                grouped(units)
+            )?;
         }
     }
     Ok(())
@@ -180,7 +197,12 @@ async fn low_stock(page: &mut String, owner: &Client) -> anyhow::Result<()> {
     for level in low.iter().take(5) {
         let place = names.get(&level.location_id).map(String::as_str);
         let (qty, threshold) = (level.qty / 1_000, level.threshold.unwrap_or(0) / 1_000);
-        writeln!(page, "  {:<34}{:<24}{qty:>6} left, threshold {threshold}", cut(Some(&level.name), 34), cut(place, 24))?;
+        writeln!(
+            page,
+            "  {:<34}{:<24}{qty:>6} left, threshold {threshold}",
+            cut(Some(&level.name), 34),
+            cut(place, 24)
+        )?;
     }
     Ok(())
 }
@@ -192,7 +214,11 @@ fn next_steps(page: &mut String, at: &Endpoints) -> std::fmt::Result {
     writeln!(page, "  {:<44}what other teams receive", "./dev tail sales --from-beginning --limit 3")?;
     writeln!(page, "  {:<44}analyst: {} / {}", at.clickhouse, at.analyst.login, at.analyst.password)?;
     writeln!(page, "  {:<44}sell more", "./dev up --sales 5000")?;
-    writeln!(page, "  {:<44}your own history: maps/completejourney.toml shows how", "./dev replay FILE --map MAP.toml")?;
+    writeln!(
+        page,
+        "  {:<44}your own history: maps/completejourney.toml shows how",
+        "./dev replay FILE --map MAP.toml"
+    )?;
     writeln!(page, "  {:<44}prove again that everything agrees", "./dev verify")?;
     writeln!(page, "  {:<44}addresses, logins, memory", "./dev status")
 }
@@ -202,7 +228,7 @@ fn grouped(value: i64) -> String {
     let digits = value.unsigned_abs().to_string();
     let mut text = String::new();
     for (position, digit) in digits.chars().enumerate() {
-        if position > 0 && (digits.len() - position) % 3 == 0 {
+        if position > 0 && (digits.len() - position).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
@@ -250,7 +276,8 @@ mod tests {
             net_minor: Some(net),
             ..Kpi::default()
         };
-        let found = Kpis { lag_ms: None, items: vec![item("A", "EUR", 100), item("B", "USD", 300), item("C", "EUR", 50)] };
+        let found =
+            Kpis { lag_ms: None, items: vec![item("A", "EUR", 100), item("B", "USD", 300), item("C", "EUR", 50)] };
         let mut page = String::new();
         let day = NaiveDate::default();
         locations(&mut page, &found, day, day).unwrap();

@@ -14,6 +14,7 @@ use super::planner::{Expect, Planned, Planner, Refusal};
 use super::tally::Tally;
 use crate::client::Client;
 use crate::device::DeviceKey;
+use crate::journal::Journal;
 use crate::terminal::{Outcome, Terminal};
 
 /// Sales that may wait for one till before the planner waits too (closed loop only).
@@ -27,13 +28,20 @@ struct Queued {
 }
 
 /// All tills of the business, each enrolled with a device key of its own, in the order of the business.
-pub async fn tills(owner: &Client, business: &Business, device_secret: &str) -> anyhow::Result<Vec<Vec<Terminal>>> {
+///
+/// With a `journal` each till notes what it sends and is answered.
+pub async fn tills(
+    owner: &Client,
+    business: &Business,
+    device_secret: &str,
+    journal: Option<&Journal>,
+) -> anyhow::Result<Vec<Vec<Terminal>>> {
     let mut places = Vec::new();
     for place in &business.places {
         let tills = stream::iter(&place.tills)
             .map(|till| async move {
                 let key = || DeviceKey::derive(device_secret.as_bytes(), *till);
-                Terminal::resume_or_enrol(owner, *till, key, None).await
+                Terminal::resume_or_enrol(owner, *till, key, journal.cloned()).await
             })
             .buffered(4)
             .try_collect()

@@ -1,6 +1,7 @@
 //! The commands of `./dev` that start, show and stop.
 
 pub mod external;
+pub mod faults;
 pub mod test;
 pub mod tools;
 pub mod up;

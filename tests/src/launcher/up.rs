@@ -143,7 +143,12 @@ fn sell(endpoints: &Endpoints, options: &Options) -> Result<()> {
     let known = State::find(&endpoints.run_dir)?;
     let standard = demo::Options::default();
     let wanted = demo::Options {
-        sales: options.sales.unwrap_or(if known.as_ref().is_some_and(|it| !it.spans.is_empty()) { 0 } else { standard.sales }),
+        sales: options.sales.unwrap_or(if known.as_ref().is_some_and(|it| !it.spans.is_empty()) {
+            0
+        } else {
+            standard.sales
+        }),
+        journal: None,
         rate: options.rate,
         locations: options.locations.or(known.as_ref().map(|it| it.locations)).unwrap_or(standard.locations),
         seed: options.seed.or(known.as_ref().map(|it| it.seed)).unwrap_or(standard.seed),
