@@ -14,7 +14,7 @@ async fn what_is_sent_is_read_back_whole_and_in_order() {
     let record = |n: u32| {
         let record = OutRecord::new(place.topic.clone(), format!("key-{}", n % 50), format!("value {n}"));
         let record = record.with_header("ce_id", n.to_string()).with_header("empty", "");
-        if n % 10 == 0 { OutRecord { payload: None, ..record } } else { record }
+        if n.is_multiple_of(10) { OutRecord { payload: None, ..record } } else { record }
     };
     let sent: Vec<OutRecord> = (0..5_000).map(record).collect();
     Producer::new(&place.kafka).unwrap().send_all(&sent).await.unwrap();
