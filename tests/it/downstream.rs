@@ -15,7 +15,7 @@ const PACKAGE: &str = "confluent-kafka[avro]==2.16.0";
 async fn tail_prints_decoded_records_with_key_and_headers() {
     let world = world().await;
     let options = tail::Options { topic: "sales".to_owned(), from_beginning: true, limit: Some(20) };
-    let mut out = Vec::new();
+    let mut out: Vec<u8> = Vec::new();
     assert_eq!(tail::run(&world.endpoints, &options, &mut out).await.unwrap(), 20);
     for line in String::from_utf8(out).unwrap().lines() {
         let record: Value = serde_json::from_str(line).unwrap();
@@ -30,7 +30,7 @@ async fn tail_prints_decoded_records_with_key_and_headers() {
 async fn tail_names_the_topics_when_there_is_no_such_one() {
     let world = world().await;
     let options = tail::Options { topic: "nonsense".to_owned(), from_beginning: true, limit: Some(1) };
-    let error = tail::run(&world.endpoints, &options, &mut Vec::new()).await.unwrap_err().to_string();
+    let error = tail::run(&world.endpoints, &options, &mut Vec::<u8>::new()).await.unwrap_err().to_string();
     assert!(error.contains("vorca.sales.v1"), "{error}");
 }
 

@@ -31,8 +31,8 @@ async fn the_first_sale_of_the_docs_works_as_written() {
 async fn the_script_fails_when_a_step_is_not_answered_as_it_says() {
     let world = world().await;
     let stranger = uuid::Uuid::now_v7().to_string();
-    let done = first_sale(&world, Some(("VORCA_CASHIER_ID", &stranger))).await;
+    let done = first_sale(&world, Some(("VORCA_CASHIER_ID", stranger.as_str()))).await;
     assert!(!done.status.success(), "{}", said(&done));
-    let done = first_sale(&world, Some(("VORCA_TERMINAL_ID", &stranger))).await;
+    let done = first_sale(&world, Some(("VORCA_TERMINAL_ID", stranger.as_str()))).await;
     assert!(!done.status.success(), "{}", said(&done));
 }

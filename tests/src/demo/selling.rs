@@ -110,7 +110,8 @@ async fn work(till: Terminal, mut queue: mpsc::Receiver<Queued>, tally: Arc<Tall
             }
             (Expect::Refused(how), Outcome::Refused(problem)) => {
                 let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::IM_A_TEAPOT);
-                if is_right(how, status, &problem.code) {
+                let is_taken = tally.is_resumed && problem.code == "sequence_reuse";
+                if is_taken || is_right(how, status, &problem.code) {
                     tally.refused(&problem.code);
                 } else {
                     tally.unexpected(&planned, &format!("refused as {status} {}: {}", problem.code, problem.detail));

@@ -37,7 +37,11 @@ struct Inner {
 
 /// Shared by all tills.
 #[derive(Default)]
-pub struct Tally(Mutex<Inner>);
+pub struct Tally {
+    /// The span was begun by an earlier run: numbers that its refused sales gave back are taken since.
+    pub is_resumed: bool,
+    inner: Mutex<Inner>,
+}
 
 /// Milliseconds: median and 99th percentile.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -49,7 +53,7 @@ pub struct Percentiles {
 impl Tally {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // a till that panicked ends the run anyway; the figures stay readable
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn sold(&self, total_minor: i64, before: bool) {
