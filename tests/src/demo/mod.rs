@@ -87,7 +87,7 @@ pub async fn run(endpoints: &Endpoints, options: &Options) -> anyhow::Result<Dem
     let business = Business::new(options.seed, options.locations);
     let owner = owner(endpoints)?;
     let issued = make::business(&owner, &business, &|step| eprintln!("  made {step}")).await?;
-    let tally = Arc::new(Tally { is_resumed: !state.is_complete, ..Tally::default() });
+    let tally = Arc::new(Tally::of_run(!state.is_complete));
     let begin = Instant::now();
     if options.sales > 0 || !state.is_complete {
         let journal = options.journal.as_deref().map(Journal::open).transpose()?;

@@ -56,6 +56,11 @@ impl Tally {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// An empty tally of a run that goes on with what an earlier one began, or of a fresh one.
+    pub fn of_run(is_resumed: bool) -> Tally {
+        Tally { is_resumed, ..Tally::default() }
+    }
+
     pub fn sold(&self, total_minor: i64, before: bool) {
         let counts = &mut self.lock().counts;
         counts.sold += 1;

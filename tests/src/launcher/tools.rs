@@ -3,14 +3,14 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::endpoints::Endpoints;
 use crate::stack::Stack;
 use crate::{replay, tail, till};
 
 fn running() -> Result<(tokio::runtime::Runtime, Endpoints)> {
-    let stack = Stack::attach().context("nothing runs for this checkout: ./dev up starts it")?;
+    let stack = Stack::attach()?;
     Ok((tokio::runtime::Runtime::new()?, stack.endpoints()?))
 }
 
