@@ -25,7 +25,13 @@ async fn the_same_seed_and_start_sell_the_same_sales_again() {
     // as if the first run had been killed just before it noted its end
     state.is_complete = false;
     e2e::endpoints::write_private(&path, &serde_json::to_vec(&state).unwrap()).unwrap();
-    let options = demo::Options { sales: 0, rate: None, locations: state.locations, seed: state.seed, journal: None };
+    let options = demo::Options {
+        sales: 0,
+        rate: None,
+        locations: state.locations,
+        seed: state.seed,
+        ..demo::Options::default()
+    };
     let again = demo::run(&world.endpoints, &options).await.unwrap();
     assert!(again.is_clean(), "{:?}", again.counts.surprises);
     assert_eq!(again.counts.sold_before, again.counts.sold, "a sale was sold twice");

@@ -25,7 +25,7 @@ pub struct World {
 pub async fn world() -> World {
     let turn = TURN.lock().await;
     let endpoints = Endpoints::from_env().expect("these journeys need a platform");
-    let options = Options { sales: SALES, rate: None, locations: LOCATIONS, seed: 1, journal: None };
+    let options = Options { sales: SALES, rate: None, locations: LOCATIONS, seed: 1, ..Options::default() };
     let demo =
         DEMO.get_or_init(|| async { demo::run(&endpoints, &options).await.expect("the demonstration business") }).await;
     World { endpoints, demo, _turn: turn }

@@ -4,7 +4,7 @@
 //! The seed repeats the schedule, not the interleaving. What a till was told must be stored afterwards, once,
 //! whatever happened in between.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -15,6 +15,9 @@ use serde::Serialize;
 
 use crate::demo;
 use crate::stack::{Job, Service, Signal, Stack};
+
+/// After the last fault everything has to agree within this time.
+pub const DRAIN: Duration = Duration::from_secs(60);
 
 /// What to do to the platform.
 #[derive(Debug, Clone)]
@@ -124,7 +127,7 @@ pub async fn run(stack: &Stack, options: &Options) -> Result<ChaosReport> {
     let (sold, done) = tokio::join!(demo::run(&endpoints, &selling), disturbing);
     let (sold, done) = (sold.context("the tills")?, done??);
     let healed = Instant::now();
-    let report = verify(stack, &journal).await?;
+    let report = verify(stack, &journal, DRAIN).await?;
     Ok(ChaosReport {
         kills: options.kills,
         freezes: done.freezes,
@@ -181,10 +184,11 @@ fn disturb(stack: &Stack, options: &Options, acts: Vec<(Duration, Act)>) -> Resu
     Ok(done)
 }
 
-/// Runs `ingest-api worker verify` with the tills' journal; whether all agree, and its report.
-pub async fn verify(stack: &Stack, journal: &PathBuf) -> Result<(bool, serde_json::Value)> {
+/// Runs `ingest-api worker verify` with the tills' journal, giving the pipeline `drain` to settle; whether all agree, and
+/// its report.
+pub async fn verify(stack: &Stack, journal: &Path, drain: Duration) -> Result<(bool, serde_json::Value)> {
     let mut command = stack.job("ingest-api", Job::Verify);
-    command.args(["worker", "verify", "--json", "--journal"]).arg(journal);
+    command.args(["worker", "verify", "--json", "--drain", &drain.as_secs().to_string(), "--journal"]).arg(journal);
     let output = tokio::task::spawn_blocking(move || command.output()).await?.context("running verify")?;
     let text = String::from_utf8_lossy(&output.stdout);
     ensure!(!text.trim().is_empty(), "verify printed nothing: {}", String::from_utf8_lossy(&output.stderr));

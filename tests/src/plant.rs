@@ -19,9 +19,12 @@ use serde::Serialize;
 use sqlx::{Connection, PgConnection, Row};
 use uuid::Uuid;
 
-use crate::chaos::verify;
+use crate::chaos::{DRAIN, verify};
 use crate::journal::{Entry, Journal, Op, sha256_hex};
 use crate::stack::Stack;
+
+/// What was planted does not heal by waiting.
+const SETTLE: Duration = Duration::from_secs(1);
 
 /// One planted bug and what `verify` said.
 #[derive(Debug, Serialize)]
@@ -81,12 +84,12 @@ const BUGS: &[Bug] = &[
 /// Plants every bug and verifies after each. `journal` is the tills' journal of this platform.
 pub async fn run(stack: &Stack, journal: &Path) -> Result<Vec<Planted>> {
     let mut victim = Victim::of(stack).await?;
-    let (clean, report) = verify(stack, &journal.to_owned()).await?;
+    let (clean, report) = verify(stack, journal, DRAIN).await?;
     ensure!(clean, "the platform disagrees before anything is planted: {report}");
     let mut planted = Vec::new();
     for (number, (bug, expected)) in BUGS.iter().enumerate() {
         let trace = victim.plant(number, bug, journal).await.with_context(|| format!("planting: {bug}"))?;
-        let (_, report) = verify(stack, &journal.to_owned()).await?;
+        let (_, report) = verify(stack, journal, SETTLE).await?;
         let named = named(&report, expected, &trace);
         eprintln!(
             "  {} {expected:<4} {bug}{}",

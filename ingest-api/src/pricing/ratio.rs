@@ -24,19 +24,24 @@ impl Ratio {
     }
 
     pub fn times(self, other: Ratio) -> Result<Ratio, Overflow> {
-        let num = self.num.checked_mul(other.num).ok_or(Overflow)?;
-        let den = self.den.checked_mul(other.den).ok_or(Overflow)?;
-        Ok(Ratio { num, den }.reduced())
+        // Crosswise in lowest terms first: only a product that does not fit itself overflows.
+        let (left, right) =
+            (Ratio { num: self.num, den: other.den }.reduced(), Ratio { num: other.num, den: self.den }.reduced());
+        let num = left.num.checked_mul(right.num).ok_or(Overflow)?;
+        let den = left.den.checked_mul(right.den).ok_or(Overflow)?;
+        Ok(Ratio { num, den })
     }
 
     pub fn plus(self, other: Ratio) -> Result<Ratio, Overflow> {
         if self.den == other.den {
             return Ok(Ratio { num: self.num.checked_add(other.num).ok_or(Overflow)?, den: self.den });
         }
-        let left = self.num.checked_mul(other.den).ok_or(Overflow)?;
-        let right = other.num.checked_mul(self.den).ok_or(Overflow)?;
+        // Over the lowest common denominator: several compound taxes share most of theirs.
+        let shared = (gcd(self.den.unsigned_abs(), other.den.unsigned_abs()) as i128).max(1);
+        let left = self.num.checked_mul(other.den / shared).ok_or(Overflow)?;
+        let right = other.num.checked_mul(self.den / shared).ok_or(Overflow)?;
         let num = left.checked_add(right).ok_or(Overflow)?;
-        Ok(Ratio { num, den: self.den.checked_mul(other.den).ok_or(Overflow)? }.reduced())
+        Ok(Ratio { num, den: self.den.checked_mul(other.den / shared).ok_or(Overflow)? }.reduced())
     }
 
     pub fn over(self, other: Ratio) -> Result<Ratio, Overflow> {

@@ -38,11 +38,13 @@ pub struct Options {
     pub seed: u64,
     /// Where the tills note what they send and are answered; None: nowhere.
     pub journal: Option<PathBuf>,
+    /// How long to wait, after the last sale, for everything to reach ClickHouse.
+    pub patience: Duration,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { sales: 20_000, rate: None, locations: 20, seed: 1, journal: None }
+        Options { sales: 20_000, rate: None, locations: 20, seed: 1, journal: None, patience: Duration::from_secs(60) }
     }
 }
 
@@ -104,7 +106,7 @@ pub async fn run(endpoints: &Endpoints, options: &Options) -> anyhow::Result<Dem
         }
     }
     let selling = begin.elapsed();
-    let drained = drain(&Watch::new(endpoints)?, Duration::from_secs(60)).await;
+    let drained = drain(&Watch::new(endpoints)?, options.patience).await;
     let sold_from = state.spans.first().map(|span| span.from);
     Ok(DemoReport { counts: tally.counts(), latency: tally.overall(), selling, drained, sold_from })
 }

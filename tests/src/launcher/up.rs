@@ -149,6 +149,7 @@ fn sell(endpoints: &Endpoints, options: &Options) -> Result<()> {
             standard.sales
         }),
         journal: None,
+        patience: standard.patience,
         rate: options.rate,
         locations: options.locations.or(known.as_ref().map(|it| it.locations)).unwrap_or(standard.locations),
         seed: options.seed.or(known.as_ref().map(|it| it.seed)).unwrap_or(standard.seed),
