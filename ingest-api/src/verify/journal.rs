@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use sqlx::{PgPool, Row};
@@ -22,6 +23,8 @@ struct Line {
     response_hash: Option<String>,
     #[serde(default)]
     status: Option<u16>,
+    /// When the line was written; what was sold before the first one is not the journal's business.
+    t: DateTime<Utc>,
 }
 
 #[derive(Default)]
@@ -32,7 +35,7 @@ struct Remembered {
 
 /// Compares the journals below `path` with the stored documents of the terminals they name.
 pub async fn check(pg: &PgPool, path: &Path, report: &mut Report) -> anyhow::Result<()> {
-    let (remembered, terminals) = read(path)?;
+    let Journals { remembered, terminals, since } = read(path)?;
     let acked: Vec<Uuid> = remembered.iter().filter(|(_, r)| !r.acked.is_empty()).map(|(id, _)| *id).collect();
     let (mut lost, mut altered) = (Vec::new(), Vec::new());
     for ids in acked.chunks(5_000) {
@@ -56,21 +59,29 @@ pub async fn check(pg: &PgPool, path: &Path, report: &mut Report) -> anyhow::Res
     report.add("I27", "every answer given for a sale is the stored one, byte for byte", acked.len() as u64, altered);
 
     let terminals: Vec<Uuid> = terminals.into_iter().collect();
-    let stored: Vec<Uuid> = sqlx::query_scalar("select document_id from documents where terminal_id = any($1)")
-        .bind(&terminals)
-        .fetch_all(pg)
-        .await?;
+    let stored: Vec<Uuid> =
+        sqlx::query_scalar("select document_id from documents where terminal_id = any($1) and recorded_at >= $2")
+            .bind(&terminals)
+            .bind(since)
+            .fetch_all(pg)
+            .await?;
     let phantom = stored.iter().filter(|id| !remembered.contains_key(id));
     let phantom = phantom.map(|id| format!("sale {id} is stored and was never attempted")).collect();
     report.add("I2", "no sale is stored that no till attempted", stored.len() as u64, phantom);
     Ok(())
 }
 
-type Journals = (HashMap<Uuid, Remembered>, std::collections::HashSet<Uuid>);
+/// What all journals together remember.
+struct Journals {
+    remembered: HashMap<Uuid, Remembered>,
+    terminals: std::collections::HashSet<Uuid>,
+    since: DateTime<Utc>,
+}
 
 fn read(path: &Path) -> anyhow::Result<Journals> {
     let mut remembered: HashMap<Uuid, Remembered> = HashMap::new();
     let mut terminals = std::collections::HashSet::new();
+    let mut since = DateTime::<Utc>::MAX_UTC;
     for file in files(path)? {
         let lines = BufReader::new(std::fs::File::open(&file).with_context(|| file.display().to_string())?).lines();
         let lines: Vec<String> = lines.collect::<Result<_, _>>().with_context(|| file.display().to_string())?;
@@ -82,13 +93,14 @@ fn read(path: &Path) -> anyhow::Result<Journals> {
                 Err(error) => anyhow::bail!("{} line {}: {error}", file.display(), number + 1),
             };
             terminals.insert(line.terminal_id);
+            since = since.min(line.t);
             let entry = remembered.entry(line.sale_id).or_default();
             if line.op == "ack" && line.status.is_none_or(|status| (200..300).contains(&status)) {
                 entry.acked.extend(line.response_hash);
             }
         }
     }
-    Ok((remembered, terminals))
+    Ok(Journals { remembered, terminals, since: since.min(Utc::now()) })
 }
 
 fn files(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
