@@ -99,14 +99,14 @@ begin
     from terminals t where t.terminal_id = any (p_terminals);
 
     -- Null: no such person.
-    select array_agg(u.is_active and exists (
+    select array_agg(case when u.is_active is not null then u.is_active and exists (
                select 1 from grants g
                where g.user_id = w.user_id and (g.location_id is null or g.location_id = w.location_id)
-                 and g.role in ('owner', 'manager', 'cashier')) order by w.place),
-           array_agg(u.is_active and exists (
+                 and g.role in ('owner', 'manager', 'cashier')) end order by w.place),
+           array_agg(case when u.is_active is not null then u.is_active and exists (
                select 1 from grants g
                where g.user_id = w.user_id and (g.location_id is null or g.location_id = w.location_id)
-                 and g.role in ('owner', 'manager')) order by w.place)
+                 and g.role in ('owner', 'manager')) end order by w.place)
     into may_sell, may_override
     from unnest(p_cashiers, p_cashier_locations) with ordinality as w (user_id, location_id, place)
     left join users u using (user_id);

@@ -54,9 +54,9 @@ async fn a_replay_answers_even_when_the_sale_would_be_refused_today(pool: PgPool
     let first = rig.sell(till, &sale).await;
     sqlx::raw_sql(
         "delete from grants; update variants set is_active = false;
-         insert into catalog_changes (catalog_version, ordinal, kind, object_id, object_version, body)
-         select 2, row_number() over (), 'variant', variant_id, 2, '{}' from variants;
-         update catalog_counter set version = 2;",
+         insert into catalog_changes (catalog_version, kind, object_id, object_version, body)
+         select 1 + row_number() over (), 'variant', variant_id, 2, '{}' from variants;
+         update catalog_counter set version = (select max(catalog_version) from catalog_changes);",
     )
     .execute(&rig.pool)
     .await
