@@ -3,7 +3,9 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use ingest_api::resync;
+use ingest_api::worker::resync::raise_epoch;
+use runtime::lifecycle::Shutdown;
+use runtime::pg::Writer;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
@@ -19,7 +21,7 @@ async fn a_new_epoch_begins_with_a_resync_of_every_entity(pool: PgPoolOptions, o
         sale.customer_id = Some(rig.customers[shop]);
         assert_eq!(code(&rig.sell(till, &sale).await), (201, ""));
     }
-    assert_eq!(resync::raise_epoch(&rig.pool, "test").await.unwrap(), 2);
+    assert_eq!(raise(&rig, "test").await, 2);
     let till = rig.till(0, 0);
     let answer = rig.sell(till, &rig.sale(till, &[0, 1, 2])).await;
     assert!(crate::rig::body(&answer).contains("\"epoch\":2"));
@@ -61,7 +63,7 @@ async fn a_restored_database_never_repeats_an_event_id(pool: PgPoolOptions, opti
     let lost = event_ids(&rig).await;
 
     let restored = rig.close().await.reopen(options.database(&backup)).await;
-    assert_eq!(resync::raise_epoch(&restored.pool, "restored").await.unwrap(), 2);
+    assert_eq!(raise(&restored, "restored").await, 2);
     let till = restored.till(0, 0);
     for _ in 0..3 {
         assert_eq!(code(&restored.sell(till, &restored.sale(till, &[0])).await), (201, ""));
@@ -73,6 +75,10 @@ async fn a_restored_database_never_repeats_an_event_id(pool: PgPoolOptions, opti
     restored.assert_consistent().await;
     restored.close().await;
     sqlx::query(sqlx::AssertSqlSafe(format!("drop database {backup:?} with (force)"))).execute(&mut admin).await.unwrap();
+}
+
+async fn raise(rig: &Rig, reason: &str) -> i64 {
+    raise_epoch(&Writer::new(rig.pool.clone(), &Shutdown::new()), reason).await.unwrap().epoch
 }
 
 async fn event_ids(rig: &Rig) -> Vec<Uuid> {
