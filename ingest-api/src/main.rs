@@ -197,7 +197,7 @@ async fn create_owner(login: &str, json: bool) -> anyhow::Result<()> {
 async fn raise_epoch(reason: &str) -> anyhow::Result<()> {
     let cfg: config::Ledger = load()?;
     runtime::telemetry::init("ingest-api-raise-epoch", &cfg.log);
-    let raised = resync::raise_epoch(&ledger(&cfg)?, reason).await?;
+    let raised = resync::raise_epoch(&ledger(&cfg)?, reason).await.map_err(|error| anyhow::anyhow!("{error}"))?;
     eprintln!(
         "epoch {} began: {} stock levels and {} accounts resynced",
         raised.epoch, raised.stock_levels, raised.accounts

@@ -38,6 +38,12 @@ metrics! {
     PG_POOL_MAX = "vorca_pg_pool_max", Gauge, "Limit of the pool; label pool.";
     PG_POOL_TIMEOUTS = "vorca_pg_pool_probe_timeouts_total", Counter, "Probes that found no free connection in time; label pool.";
     PG_STALE_CONNECTIONS = "vorca_pg_stale_connections_total", Counter, "Pooled connections refused because a transaction was still open; label pool.";
+    LANE_BATCH_SALES = "vorca_lane_batch_sales", Histogram, "Sales per committed batch.";
+    LANE_BATCH_SECONDS = "vorca_lane_batch_seconds", Histogram, "Time of one batch, from its locks to its commit.";
+    RELAY_RECORDS = "vorca_relay_records_total", Counter, "Records published and recorded as such.";
+    RELAY_PARKED = "vorca_relay_parked_total", Counter, "Records no broker takes, set aside.";
+    OUTBOX_ROWS = "vorca_outbox_rows", Gauge, "Acts that wait to be published.";
+    OUTBOX_AGE_SECONDS = "vorca_outbox_age_seconds", Gauge, "Age of the oldest act that waits to be published.";
     PG_WRITE_RETRIES = "vorca_pg_write_retries_total", Counter, "Units of work repeated after a serialisation failure or deadlock.";
     SINK_ROWS = "vorca_sink_rows_total", Counter, "Rows written to ClickHouse raw tables.";
     SINK_INSERT_SECONDS = "vorca_sink_insert_seconds", Histogram, "Time of writing one batch to ClickHouse, all tables.";

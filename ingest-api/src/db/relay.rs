@@ -9,7 +9,7 @@ use uuid::Uuid;
 pub struct OutboxRow {
     pub stream_id: Uuid,
     pub seq: i64,
-    /// What `stream_progress` said in the same snapshot.
+    /// What `stream_progress` said in the same snapshot, or what was on its way then.
     pub published_seq: i64,
     pub created_at: DateTime<Utc>,
     pub trace_parent: String,
@@ -24,9 +24,10 @@ pub struct OutboxRow {
 /// among the first unpublished rows: ids rise within a stream, so nothing unpublished lies below it.
 const UNPUBLISHED: &str = "
     with dirty as materialized (
-        select s.stream_id, p.published_seq
+        select s.stream_id, greatest(p.published_seq, f.to_seq) as published_seq
         from streams s join stream_progress p using (stream_id)
-        where s.last_seq > p.published_seq
+        left join unnest($2::uuid[], $3::bigint[]) as f (stream_id, to_seq) using (stream_id)
+        where s.last_seq > greatest(p.published_seq, f.to_seq)
     ), low as materialized (
         select min(o.id) as id
         from dirty d join outbox o on o.stream_id = d.stream_id and o.seq = d.published_seq + 1
@@ -38,9 +39,19 @@ const UNPUBLISHED: &str = "
     order by o.id
     limit $1";
 
-/// At most `limit` unpublished rows, in the order in which they must be published.
-pub async fn unpublished(conn: &mut PgConnection, limit: i64) -> Result<Vec<OutboxRow>, sqlx::Error> {
-    sqlx::query_as(UNPUBLISHED).bind(limit).fetch_all(conn).await
+/// At most `limit` unpublished rows, in the order in which they must be published; what the caller has on its
+/// way counts as published.
+pub async fn unpublished(
+    conn: &mut PgConnection,
+    limit: i64,
+    on_its_way: &[Progress],
+) -> Result<Vec<OutboxRow>, sqlx::Error> {
+    sqlx::query_as(UNPUBLISHED)
+        .bind(limit)
+        .bind(on_its_way.iter().map(|progress| progress.stream_id).collect::<Vec<_>>())
+        .bind(on_its_way.iter().map(|progress| progress.to_seq).collect::<Vec<_>>())
+        .fetch_all(conn)
+        .await
 }
 
 /// How far one stream has been published.

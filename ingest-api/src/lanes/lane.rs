@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use runtime::names;
 use sqlx::postgres::PgConnectOptions;
 use tokio::sync::{Notify, mpsc};
 
@@ -78,8 +79,8 @@ impl Lane {
             let started = Instant::now();
             match batch::run(&mut self.connection, &self.catalog, &mut group).await {
                 Ok(verdicts) => {
-                    metrics::histogram!("vorca_lane_batch_sales").record(group.len() as f64);
-                    metrics::histogram!("vorca_lane_batch_seconds").record(started.elapsed().as_secs_f64());
+                    metrics::histogram!(names::LANE_BATCH_SALES).record(group.len() as f64);
+                    metrics::histogram!(names::LANE_BATCH_SECONDS).record(started.elapsed().as_secs_f64());
                     self.answer(group, verdicts);
                 }
                 Err(BatchError::Culprit(error)) if group.len() > 1 => {

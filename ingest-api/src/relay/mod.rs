@@ -12,8 +12,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use runtime::kafka::{Producer, SendError};
+use runtime::kafka::{OutRecord, Producer, SendError};
 use runtime::lifecycle::Shutdown;
+use runtime::names;
 use runtime::ops::Health;
 use secrecy::ExposeSecret as _;
 use sqlx::postgres::PgConnectOptions;
@@ -22,11 +23,12 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use crate::db::relay::{self as db, OutboxRow, Progress};
+use records::{Place, size};
 pub use records::{SchemaIds, Sending, records_of};
 
 /// Advisory lock of the leader: "vorcarel" as a number.
 pub const LEADER_LOCK: i64 = 0x766f_7263_6172_656c;
-/// Acts read and published together.
+/// `Relay::batch_acts` of the role.
 const BATCH_ACTS: i64 = 1_000;
 /// Pause while there is nothing to do: doubles between these.
 const POLL_MIN: Duration = Duration::from_millis(1);
@@ -54,13 +56,12 @@ const SETTINGS: [(&str, &str); 8] = [
 /// Where records go: Kafka, or what a test puts in its place.
 pub trait Publish: Send + Sync {
     /// Delivers all records in order and returns when every one is acknowledged.
-    fn publish(&self, sending: &[Sending]) -> impl Future<Output = Result<(), SendError>> + Send;
+    fn publish(&self, records: &[OutRecord]) -> impl Future<Output = Result<(), SendError>> + Send;
 }
 
 impl Publish for Producer {
-    async fn publish(&self, sending: &[Sending]) -> Result<(), SendError> {
-        let records: Vec<_> = sending.iter().map(|sending| sending.record.clone()).collect();
-        self.send_all(&records).await
+    async fn publish(&self, records: &[OutRecord]) -> Result<(), SendError> {
+        self.send_all(records).await
     }
 }
 
@@ -77,7 +78,7 @@ pub async fn run(
     let producer = Producer::with_delivery_limit(kafka, DELIVERY_LIMIT)?;
     health.set("relay", false, "starting");
     health.started();
-    Relay { options, producer, wake: Some(committed), health }.run(stop).await;
+    Relay { options, producer, wake: Some(committed), health, batch_acts: BATCH_ACTS }.run(stop).await;
     Ok(())
 }
 
@@ -88,6 +89,15 @@ pub struct Relay<P> {
     /// Notified after each commit when the API lives in the same process.
     pub wake: Option<Arc<Notify>>,
     pub health: Health,
+    /// Acts read and published together.
+    pub batch_acts: i64,
+}
+
+/// What a leader holds for as long as it leads.
+struct Leader {
+    schemas: SchemaIds,
+    /// The batch after the one on its way, read already.
+    ahead: Option<Vec<OutboxRow>>,
 }
 
 /// Why a leader stopped leading.
@@ -126,13 +136,13 @@ impl<P: Publish> Relay<P> {
                 return Ok(());
             }
         }
-        let mut schemas = SchemaIds::new(db::schema_ids(&mut conn).await?);
+        let mut leader = Leader { schemas: SchemaIds::new(db::schema_ids(&mut conn).await?), ahead: None };
         tracing::info!("this relay leads");
         self.health.set("relay", true, "leader");
         let mut idle = POLL_MIN;
         let mut measured = Instant::now() - MEASURE_EVERY;
         while !stop.is_cancelled() {
-            let published = self.publish_next(&mut conn, &mut schemas, stop).await?;
+            let published = self.publish_next(&mut conn, &mut leader, stop).await?;
             if measured.elapsed() >= MEASURE_EVERY {
                 measured = Instant::now();
                 self.measure(&mut conn).await?;
@@ -149,28 +159,30 @@ impl<P: Publish> Relay<P> {
         Ok(())
     }
 
-    /// One batch: read, publish, record progress. False when nothing waited.
-    async fn publish_next(
-        &self,
-        conn: &mut PgConnection,
-        schemas: &mut SchemaIds,
-        stop: &Shutdown,
-    ) -> Result<bool, Lost> {
-        let rows = db::unpublished(conn, BATCH_ACTS).await?;
+    /// One batch: read (unless it was read already), publish, record progress. False when nothing waited.
+    async fn publish_next(&self, conn: &mut PgConnection, leader: &mut Leader, stop: &Shutdown) -> Result<bool, Lost> {
+        let rows = match leader.ahead.take() {
+            Some(rows) => rows,
+            None => db::unpublished(conn, self.batch_acts, &[]).await?,
+        };
         if rows.is_empty() {
             return Ok(false);
         }
-        let mut sending = match records_of(&rows, schemas) {
+        let mut sending = match records_of(&rows, &leader.schemas) {
             Ok(sending) => sending,
             Err(_) => {
                 // A newer build has registered more since this one started.
-                *schemas = SchemaIds::new(db::schema_ids(conn).await?);
-                records_of(&rows, schemas).map_err(|(subject, version)| Lost::UnknownSchema { subject, version })?
+                leader.schemas = SchemaIds::new(db::schema_ids(conn).await?);
+                records_of(&rows, &leader.schemas)
+                    .map_err(|(subject, version)| Lost::UnknownSchema { subject, version })?
             }
         };
         self.park_oversized(conn, &rows, &mut sending).await?;
-        while let Err(error) = self.publish_alive(conn, &sending).await? {
-            tracing::warn!(records = sending.len(), %error, "a batch was not delivered and is sent again");
+        let progress = progress_of(&rows);
+        // A full batch means a backlog: the next one is read while this one is on its way.
+        let mut reads_ahead = rows.len() as i64 == self.batch_acts;
+        while let Err(error) = self.publish_alive(conn, &sending, leader, &progress, reads_ahead).await? {
+            tracing::warn!(records = sending.records.len(), %error, "a batch was not delivered and is sent again");
             self.health.detail("kafka", error.to_string());
             if let SendError::Refused { topic, reason } = &error {
                 self.park_refused(conn, &rows, &mut sending, topic, reason).await?;
@@ -179,9 +191,10 @@ impl<P: Publish> Relay<P> {
                 return Ok(true);
             }
             self.keep_alive(conn, FOLLOW_PAUSE).await?;
+            reads_ahead = false;
         }
-        db::mark_published(conn, &progress_of(&rows)).await?;
-        metrics::counter!("vorca_relay_records_total").increment(sending.len() as u64);
+        db::mark_published(conn, &progress).await?;
+        metrics::counter!(names::RELAY_RECORDS).increment(sending.records.len() as u64);
         Ok(true)
     }
 
@@ -189,10 +202,25 @@ impl<P: Publish> Relay<P> {
     async fn publish_alive(
         &self,
         conn: &mut PgConnection,
-        sending: &[Sending],
+        sending: &Sending,
+        leader: &mut Leader,
+        progress: &[Progress],
+        reads_ahead: bool,
     ) -> Result<Result<(), SendError>, sqlx::Error> {
-        let publishing = self.producer.publish(sending);
+        let publishing = self.producer.publish(&sending.records);
         tokio::pin!(publishing);
+        if reads_ahead {
+            let reading = db::unpublished(&mut *conn, self.batch_acts, progress);
+            tokio::pin!(reading);
+            tokio::select! {
+                rows = &mut reading => leader.ahead = Some(rows?),
+                result = &mut publishing => {
+                    // Never dropped half-way: the connection would be in the middle of an answer.
+                    leader.ahead = Some(reading.await?);
+                    return Ok(result);
+                }
+            }
+        }
         loop {
             tokio::select! {
                 result = &mut publishing => return Ok(result),
@@ -213,13 +241,13 @@ impl<P: Publish> Relay<P> {
         &self,
         conn: &mut PgConnection,
         rows: &[OutboxRow],
-        sending: &mut Vec<Sending>,
+        sending: &mut Sending,
     ) -> Result<(), sqlx::Error> {
-        let is_oversized = |one: &Sending| one.size() > runtime::kafka::MAX_RECORD_BYTES;
-        for one in sending.iter().filter(|one| is_oversized(one)) {
-            self.park(conn, rows, one, "larger than the broker takes").await?;
+        let is_oversized = |record: &OutRecord| size(record) > runtime::kafka::MAX_RECORD_BYTES;
+        while let Some(index) = sending.records.iter().position(is_oversized) {
+            let place = sending.remove(index);
+            self.park(conn, rows, place, "larger than the broker takes").await?;
         }
-        sending.retain(|one| !is_oversized(one));
         Ok(())
     }
 
@@ -228,34 +256,34 @@ impl<P: Publish> Relay<P> {
         &self,
         conn: &mut PgConnection,
         rows: &[OutboxRow],
-        sending: &mut Vec<Sending>,
+        sending: &mut Sending,
         topic: &str,
         reason: &str,
     ) -> Result<(), sqlx::Error> {
-        let of_topic = sending.iter().enumerate().filter(|(_, one)| one.record.topic == topic);
-        let Some((largest, _)) = of_topic.max_by_key(|(_, one)| one.size()) else { return Ok(()) };
-        let one = sending.remove(largest);
-        self.park(conn, rows, &one, reason).await
+        let of_topic = sending.records.iter().enumerate().filter(|(_, record)| record.topic == topic);
+        let Some((largest, _)) = of_topic.max_by_key(|(_, record)| size(record)) else { return Ok(()) };
+        let place = sending.remove(largest);
+        self.park(conn, rows, place, reason).await
     }
 
     async fn park(
         &self,
         conn: &mut PgConnection,
         rows: &[OutboxRow],
-        one: &Sending,
+        place: Place,
         reason: &str,
     ) -> Result<(), sqlx::Error> {
-        let row = &rows[one.row];
-        tracing::error!(stream = %row.stream_id, seq = row.seq, event = %row.event_ids[one.ordinal], reason,
+        let row = &rows[place.row];
+        tracing::error!(stream = %row.stream_id, seq = row.seq, event = %row.event_ids[place.ordinal], reason,
             "a record cannot be published and is parked");
-        metrics::counter!("vorca_relay_parked_total").increment(1);
-        db::park(conn, row, one.ordinal, reason).await
+        metrics::counter!(names::RELAY_PARKED).increment(1);
+        db::park(conn, row, place.ordinal, reason).await
     }
 
     async fn measure(&self, conn: &mut PgConnection) -> Result<(), sqlx::Error> {
         let (rows, age) = db::backlog(conn).await?;
-        metrics::gauge!("vorca_outbox_rows").set(rows as f64);
-        metrics::gauge!("vorca_outbox_age_seconds").set(age);
+        metrics::gauge!(names::OUTBOX_ROWS).set(rows as f64);
+        metrics::gauge!(names::OUTBOX_AGE_SECONDS).set(age);
         self.health.detail("outbox", format!("{rows} rows, oldest {age:.1} s"));
         Ok(())
     }

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use runtime::kafka::OutRecord;
+use schemas::codec;
 use schemas::headers::{CloudEvent, SOURCE_INGEST_API};
 use schemas::topics::{self, Topic};
-use schemas::{codec, ids::StreamId};
 
 use crate::db::relay::OutboxRow;
 
@@ -26,30 +26,40 @@ impl SchemaIds {
     }
 }
 
-/// A record on its way, with the place it came from.
-#[derive(Debug, Clone)]
+/// Records on their way, each with the place it came from.
+#[derive(Debug, Default)]
 pub struct Sending {
-    pub record: OutRecord,
-    pub stream: StreamId,
-    pub seq: i64,
-    /// Index of its row in the batch, and its place in the row.
+    pub records: Vec<OutRecord>,
+    /// Beside `records`.
+    pub places: Vec<Place>,
+}
+
+/// Index of a record's row in its batch, and its place in the row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
     pub row: usize,
     pub ordinal: usize,
 }
 
 impl Sending {
-    /// Bytes of key, value and headers.
-    pub fn size(&self) -> usize {
-        let length = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
-        let headers: usize = self.record.headers.iter().map(|(name, value)| name.len() + length(value)).sum();
-        length(&self.record.key) + length(&self.record.payload) + headers
+    /// Takes one record out.
+    pub fn remove(&mut self, index: usize) -> Place {
+        self.records.remove(index);
+        self.places.remove(index)
     }
+}
+
+/// Bytes of key, value and headers.
+pub fn size(record: &OutRecord) -> usize {
+    let length = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
+    let headers: usize = record.headers.iter().map(|(name, value)| name.len() + length(value)).sum();
+    length(&record.key) + length(&record.payload) + headers
 }
 
 /// Every record of the rows in order: the stored datum behind its frame, CloudEvents headers, the trace.
 /// Errors: the (subject, schema version) without a pinned id.
-pub fn records_of(rows: &[OutboxRow], schemas: &SchemaIds) -> Result<Vec<Sending>, (String, i16)> {
-    let mut sending = Vec::with_capacity(rows.iter().map(|row| row.topics.len()).sum());
+pub fn records_of(rows: &[OutboxRow], schemas: &SchemaIds) -> Result<Sending, (String, i16)> {
+    let mut sending = Sending::default();
     for (index, row) in rows.iter().enumerate() {
         for ordinal in 0..row.topics.len() {
             let version = row.schema_versions[ordinal];
@@ -69,7 +79,8 @@ pub fn records_of(rows: &[OutboxRow], schemas: &SchemaIds) -> Result<Vec<Sending
             for (name, value) in event.headers() {
                 record = record.with_header(name, value);
             }
-            sending.push(Sending { record, stream: StreamId(row.stream_id), seq: row.seq, row: index, ordinal });
+            sending.records.push(record);
+            sending.places.push(Place { row: index, ordinal });
         }
     }
     Ok(sending)

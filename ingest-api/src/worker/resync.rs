@@ -1,7 +1,6 @@
 //! Resyncs: a movement or entry with delta 0, a new version and the full post-state, which is the one record that may
 //! jump versions. Written when a processor asks because it saw a gap, and for every entity when an epoch begins.
 
-use anyhow::Context;
 use chrono::{DateTime, Utc};
 use runtime::consumer::{Batch, Failure, Handler, Reject};
 use runtime::pg::{PgTx, Writer};
@@ -307,35 +306,43 @@ pub struct Raised {
 }
 
 /// Begins a new epoch after a restore and resyncs every entity into it, so that no reader drops a version that the
-/// lost time line had used already.
-pub async fn raise_epoch(writer: &Writer, reason: &str) -> anyhow::Result<Raised> {
-    let pool = writer.pool();
-    let kept =
-        sqlx::query("select stream_id, last_seq from streams join locations on location_id = stream_id order by 1");
-    let kept: Vec<(Uuid, i64)> = kept.fetch_all(pool).await?.iter().map(|row| (row.get(0), row.get(1))).collect();
+/// lost time line had used already. One transaction under the lock of every stream: no act can come between the
+/// epoch and the resyncs, so each entity's first event in it is its resync. Acts wait or are refused meanwhile.
+pub async fn raise_epoch(writer: &Writer, reason: &str) -> Result<Raised, ApiError> {
+    writer.write(reason.to_owned(), |tx, reason| Box::pin(open_epoch(tx, reason))).await
+}
+
+async fn open_epoch(tx: &mut PgTx, reason: &str) -> Result<Raised, ApiError> {
+    let streams: Vec<(Uuid, i64)> =
+        sqlx::query_as("select stream_id, last_seq from streams order by stream_id for no key update")
+            .fetch_all(&mut **tx)
+            .await?;
     let epoch: i64 =
         sqlx::query_scalar("insert into epochs (epoch, reason) select max(epoch) + 1, $1 from epochs returning epoch")
             .bind(reason)
-            .fetch_one(pool)
-            .await
-            .context("raising the epoch")?;
+            .fetch_one(&mut **tx)
+            .await?;
+    let kept: Vec<(Uuid, i64)> = streams.into_iter().filter(|(stream, _)| *stream != COMPANY_STREAM.0).collect();
     let mut raised = Raised { epoch, kept, stock_levels: 0, accounts: 0 };
-    for (location, _) in raised.kept.clone() {
+    for (location, _) in &raised.kept {
         let variants: Vec<Uuid> =
             sqlx::query_scalar("select variant_id from stock_levels where location_id = $1 and version > 0 order by 1")
                 .bind(location)
-                .fetch_all(pool)
+                .fetch_all(&mut **tx)
                 .await?;
         raised.stock_levels += variants.len();
-        let variants = variants.into_iter().map(VariantId).collect();
-        stock(writer, LocationId(location), variants, None).await.map_err(|error| anyhow::anyhow!("{error}"))?;
+        let variants: Vec<VariantId> = variants.into_iter().map(VariantId).collect();
+        for some in variants.chunks(AT_ONCE) {
+            stock_act(tx, LocationId(*location), some, None).await?;
+        }
     }
     let all: Vec<Uuid> = sqlx::query_scalar("select account_id from loyalty_accounts where version > 0 order by 1")
-        .fetch_all(pool)
+        .fetch_all(&mut **tx)
         .await?;
     raised.accounts = all.len();
-    accounts(writer, all.into_iter().map(AccountId).collect(), None)
-        .await
-        .map_err(|error| anyhow::anyhow!("{error}"))?;
+    let all: Vec<AccountId> = all.into_iter().map(AccountId).collect();
+    for some in all.chunks(AT_ONCE) {
+        account_act(tx, some, None).await?;
+    }
     Ok(raised)
 }

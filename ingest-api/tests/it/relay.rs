@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use ingest_api::relay::{Publish, Relay, Sending};
+use ingest_api::relay::{Publish, Relay};
 use rand::Rng;
-use runtime::kafka::SendError;
+use runtime::kafka::{OutRecord, SendError};
 use runtime::lifecycle::Shutdown;
 use runtime::ops::Health;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -33,16 +33,16 @@ type Note = (String, i64, String, i64, String, i64);
 struct Recorder(Arc<Mutex<Vec<String>>>);
 
 impl Publish for Recorder {
-    async fn publish(&self, sending: &[Sending]) -> Result<(), SendError> {
+    async fn publish(&self, records: &[OutRecord]) -> Result<(), SendError> {
         let cut =
-            if rand::rng().random_bool(0.1) { rand::rng().random_range(0..=sending.len()) } else { sending.len() };
-        for one in &sending[..cut] {
-            let framed = one.record.payload.clone().unwrap();
+            if rand::rng().random_bool(0.1) { rand::rng().random_range(0..=records.len()) } else { records.len() };
+        for record in &records[..cut] {
+            let framed = record.payload.clone().unwrap();
             self.0.lock().unwrap().push(String::from_utf8(framed[5..].to_vec()).unwrap());
         }
         let pause = micros(0, 3_000);
         tokio::time::sleep(pause).await;
-        if cut < sending.len() { Err(SendError::Undelivered("unconfirmed".into())) } else { Ok(()) }
+        if cut < records.len() { Err(SendError::Undelivered("unconfirmed".into())) } else { Ok(()) }
     }
 }
 
@@ -53,8 +53,14 @@ async fn nothing_is_lost_or_out_of_order(pool: PgPoolOptions, options: PgConnect
     let (recorder, stop) = (Recorder::default(), Shutdown::new());
     let relays: Vec<_> = (0..2)
         .map(|_| {
-            let relay =
-                Relay { options: options.clone(), producer: recorder.clone(), wake: None, health: Health::new() };
+            let relay = Relay {
+                options: options.clone(),
+                producer: recorder.clone(),
+                wake: None,
+                health: Health::new(),
+                // Small, so that there is nearly always a batch to read ahead.
+                batch_acts: 7,
+            };
             let stop = stop.clone();
             tokio::spawn(async move { relay.run(stop).await })
         })

@@ -26,10 +26,31 @@ pub struct Rig {
     pub options: PgConnectOptions,
     pub catalog: Arc<CatalogCache>,
     pub lanes: LaneHandle,
+    tasks: TaskTracker,
     pub shops: Vec<Shop>,
     pub variants: Vec<Uuid>,
     pub cashier: Uuid,
     pub customers: Vec<Uuid>,
+}
+
+/// A business whose database nobody is connected to.
+pub struct Closed {
+    shops: Vec<Shop>,
+    variants: Vec<Uuid>,
+    cashier: Uuid,
+    customers: Vec<Uuid>,
+}
+
+impl Closed {
+    /// The same business in a database that holds it, perhaps restored to an earlier state.
+    pub async fn reopen(self, options: PgConnectOptions) -> Rig {
+        let options = options.disable_statement_logging();
+        let pool = PgPoolOptions::new().max_connections(5).connect_with(options.clone()).await.unwrap();
+        let catalog = CatalogCache::load(pool.clone()).await.unwrap();
+        let (lanes, tasks) = lanes(&options, &catalog, &LanesConfig::default());
+        let Closed { shops, variants, cashier, customers } = self;
+        Rig { pool, options, catalog, lanes, tasks, shops, variants, cashier, customers }
+    }
 }
 
 /// A shop with its tills.
@@ -73,14 +94,24 @@ impl Rig {
         let pool = pool.connect_with(options.clone()).await.unwrap();
         let (shops, variants, cashier, customers) = seed(&pool, &size).await;
         let catalog = CatalogCache::load(pool.clone()).await.unwrap();
-        let (lanes, _) = lanes(&options, &catalog, &size.lanes);
-        Rig { pool, options, catalog, lanes, shops, variants, cashier, customers }
+        let (lanes, tasks) = lanes(&options, &catalog, &size.lanes);
+        Rig { pool, options, catalog, lanes, tasks, shops, variants, cashier, customers }
     }
 
     /// Lanes of a second process on the same database.
     pub async fn another_node(&self) -> LaneHandle {
         let catalog = CatalogCache::load(self.pool.clone()).await.unwrap();
         lanes(&self.options, &catalog, &LanesConfig::default()).0
+    }
+
+    /// Ends every connection of this rig; what it knows of the business is kept for [`Rig::reopen`].
+    pub async fn close(self) -> Closed {
+        let Rig { pool, lanes, tasks, shops, variants, cashier, customers, .. } = self;
+        drop(lanes);
+        tasks.close();
+        tasks.wait().await;
+        pool.close().await;
+        Closed { shops, variants, cashier, customers }
     }
 
     pub fn till(&self, shop: usize, till: usize) -> &Till {
