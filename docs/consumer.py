@@ -12,12 +12,12 @@ registry = SchemaRegistryClient({"url": os.environ["REGISTRY"]})  # every record
 decode = AvroDeserializer(registry, conf={"subject.name.strategy": topic_subject_name_strategy})
 consumer = Consumer({"bootstrap.servers": os.environ["KAFKA"], "group.id": "example",
                      "enable.auto.commit": False, "enable.partition.eof": True})
-topics = consumer.list_topics(timeout=10).topics
+topics = consumer.list_topics(timeout=60).topics
 names = [name for name in topics if name.startswith("vorca.") and not name.endswith(".dlt")]
 unread = {(name, number) for name in names for number in topics[name].partitions}
 consumer.assign([TopicPartition(name, number, OFFSET_BEGINNING) for name, number in unread])
 while unread:
-    message = consumer.poll(30)
+    message = consumer.poll(60)
     if message is None:
         sys.exit("the broker is silent")
     if message.error() is None:  # a value of None withdraws the key

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use e2e::demo::{self, DemoReport, Options};
 use e2e::endpoints::Endpoints;
@@ -10,6 +11,8 @@ use tokio::sync::{Mutex, MutexGuard, OnceCell};
 /// Sales of the shared business.
 pub const SALES: u64 = 400;
 pub const LOCATIONS: usize = 3;
+/// How long everything may be on its way: it only ends a journey that would never end.
+pub const DRAIN: Duration = Duration::from_secs(240);
 
 static TURN: Mutex<()> = Mutex::const_new(());
 static DEMO: OnceCell<DemoReport> = OnceCell::const_new();
@@ -25,7 +28,8 @@ pub struct World {
 pub async fn world() -> World {
     let turn = TURN.lock().await;
     let endpoints = Endpoints::from_env().expect("these journeys need a platform");
-    let options = Options { sales: SALES, rate: None, locations: LOCATIONS, seed: 1, ..Options::default() };
+    let options =
+        Options { sales: SALES, rate: None, locations: LOCATIONS, seed: 1, patience: DRAIN, ..Options::default() };
     let demo =
         DEMO.get_or_init(|| async { demo::run(&endpoints, &options).await.expect("the demonstration business") }).await;
     World { endpoints, demo, _turn: turn }
@@ -39,7 +43,7 @@ pub fn root() -> PathBuf {
 /// `ingest-api worker verify` against this platform.
 pub async fn verify(endpoints: &Endpoints) -> Output {
     let mut command = Command::new(endpoints.bin_dir.join("ingest-api"));
-    command.args(["worker", "verify"]).current_dir(&endpoints.run_dir);
+    command.args(["worker", "verify", "--drain", &DRAIN.as_secs().to_string()]).current_dir(&endpoints.run_dir);
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("VORCA__")) {
         command.env_remove(name);
     }

@@ -17,7 +17,7 @@ use crate::demo;
 use crate::stack::{Job, Service, Signal, Stack};
 
 /// After the last fault everything has to agree within this time.
-pub const DRAIN: Duration = Duration::from_secs(60);
+pub const DRAIN: Duration = Duration::from_secs(180);
 
 /// What to do to the platform.
 #[derive(Debug, Clone)]

@@ -20,7 +20,7 @@ use serde_json::{Map, Value, json};
 use crate::endpoints::Endpoints;
 
 /// Time limit of one question to the broker or the registry.
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// What to print.
 #[derive(Debug, Clone)]

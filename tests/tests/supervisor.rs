@@ -20,7 +20,7 @@ fn launch(purpose: &str) -> Result<Stack> {
 }
 
 fn wait_for<T>(what: &str, mut seen: impl FnMut() -> Result<Option<T>>) -> Result<T> {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_secs(120);
     loop {
         if let Some(value) = seen()? {
             return Ok(value);

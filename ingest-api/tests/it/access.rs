@@ -10,6 +10,7 @@ use serde_json::json;
 use sqlx::PgPool;
 use uuid::Uuid;
 
+use crate::rig::DEADLINE;
 use crate::world::world;
 
 /// The path of a route with identifiers that exist nowhere.
@@ -160,7 +161,7 @@ async fn a_token_is_worth_nothing_once_its_user_is_inactive(pool: PgPool) {
         .unwrap();
     let path = format!("/users/{}", user["user_id"].as_str().unwrap());
     world.owner.patch(&path, "\"1\"", json!({"is_active": false})).await.expect(200);
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(5);
+    let deadline = std::time::Instant::now() + DEADLINE;
     while manager.get("/locations").await.status != 401 {
         assert!(std::time::Instant::now() < deadline, "the token still works");
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;

@@ -10,7 +10,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
-use crate::rig::{Rig, Size, code};
+use crate::rig::{DEADLINE, Rig, Size, code};
 
 #[sqlx::test(migrations = "../migrations/postgres")]
 async fn a_new_epoch_begins_with_a_resync_of_every_entity(pool: PgPoolOptions, options: PgConnectOptions) {
@@ -91,7 +91,7 @@ async fn event_ids(rig: &Rig) -> Vec<Uuid> {
 
 /// Copies a database, for which nobody may be connected to it.
 async fn copy_database(admin: &mut PgConnection, name: &str, copy: &str) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + DEADLINE;
     loop {
         let sql = format!("create database {copy:?} template {name:?}");
         match sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&mut *admin).await {

@@ -6,7 +6,7 @@ use ingest_api::lanes::LanesConfig;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use uuid::Uuid;
 
-use crate::rig::{Rig, Size, body, code};
+use crate::rig::{DEADLINE, Rig, Size, body, code};
 
 #[sqlx::test(migrations = "../migrations/postgres")]
 async fn a_sale_is_one_transaction_with_every_row(pool: PgPoolOptions, options: PgConnectOptions) {
@@ -108,7 +108,7 @@ async fn a_batch_is_halved_to_the_one_sale_that_cannot_be_stored(pool: PgPoolOpt
 
 #[sqlx::test(migrations = "../migrations/postgres")]
 async fn a_busy_location_does_not_hold_up_the_others(pool: PgPoolOptions, options: PgConnectOptions) {
-    let lanes = LanesConfig { lanes: 1, wait_max: Duration::from_secs(20), ..LanesConfig::default() };
+    let lanes = LanesConfig { lanes: 1, wait_max: DEADLINE, ..LanesConfig::default() };
     let rig = Rig::start(pool, options, Size { shops: 2, lanes, ..Size::default() }).await;
     let mut import = rig.pool.begin().await.unwrap();
     sqlx::query("update streams set last_seq = last_seq where stream_id = $1")
@@ -141,7 +141,7 @@ async fn a_location_that_stays_busy_and_a_full_queue_are_503(pool: PgPoolOptions
     for answer in futures::future::join_all(sent).await {
         assert_eq!(code(&answer), (503, "overloaded"));
     }
-    assert!(started.elapsed() < Duration::from_secs(5));
+    assert!(started.elapsed() < DEADLINE);
     drop(import);
     assert_eq!(rig.count("documents").await, 0);
 }

@@ -15,6 +15,8 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, PgConnection, PgPool};
 use uuid::Uuid;
 
+use crate::rig::DEADLINE;
+
 const WRITERS: usize = 12;
 const ACTS_PER_WRITER: usize = 120;
 const LOCATIONS: usize = 4;
@@ -189,7 +191,7 @@ async fn follow_naively(options: PgConnectOptions, stop: Shutdown) -> Vec<String
 }
 
 async fn wait_until_drained(pool: &PgPool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + DEADLINE;
     loop {
         let (rows, _) = ingest_api::db::relay::backlog(&mut pool.acquire().await.unwrap()).await.unwrap();
         if rows == 0 {

@@ -13,7 +13,7 @@ use chrono::{DateTime, Utc};
 use ingest_api::app::AppState;
 use ingest_api::auth::{Auth, login, terminal_token};
 use ingest_api::catalog_cache::CatalogCache;
-use ingest_api::lanes::{LaneHandle, LanesConfig};
+use ingest_api::lanes::LaneHandle;
 use ingest_api::router::router;
 use runtime::lifecycle::Shutdown;
 use runtime::pg::Writer;
@@ -23,6 +23,8 @@ use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 use uuid::Uuid;
+
+use crate::rig::patient_lanes;
 
 const SIGNING_KEY: &str = "-----BEGIN PRIVATE KEY-----\n\
     MC4CAQAwBQYDK2VwBCIEILW4C19BAllUEF0Y8gr/9aIDEeVFubLT4/Tw+zyP1ghH\n-----END PRIVATE KEY-----\n";
@@ -150,13 +152,8 @@ pub async fn app(pool: &PgPool) -> AppState {
     let catalog = CatalogCache::load(pool.clone()).await.unwrap();
     let committed: Arc<Notify> = Arc::default();
     let options = pool.connect_options().as_ref().clone();
-    let lanes = LaneHandle::start(
-        options,
-        Arc::clone(&catalog),
-        Arc::clone(&committed),
-        &LanesConfig::default(),
-        &TaskTracker::new(),
-    );
+    let lanes =
+        LaneHandle::start(options, Arc::clone(&catalog), Arc::clone(&committed), &patient_lanes(), &TaskTracker::new());
     AppState {
         reads: pool.clone(),
         writer: Writer::new(pool.clone(), &Shutdown::new()),

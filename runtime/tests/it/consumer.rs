@@ -5,7 +5,7 @@ use std::time::Duration;
 use runtime::config;
 use runtime::consumer::{ConsumerConfig, Failure, Trigger};
 
-use crate::support::{Member, Place, all_places, eventually, sorted};
+use crate::support::{Member, NEVER, Place, all_places, eventually, sorted};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn everything_is_handled_once_in_order_and_a_restart_resumes_at_the_next_offset() {
@@ -13,8 +13,8 @@ async fn everything_is_handled_once_in_order_and_a_restart_resumes_at_the_next_o
     place.produce(0, 700).await;
     let first = Member::start(place.config(), |_| Ok(vec![]));
     first.wait("2100 records", |seen| seen.done.len() >= 2_100).await;
-    assert!(first.health.is_ready());
     place.wait_committed(700).await;
+    eventually("ready", || first.health.is_ready()).await;
     assert_eq!(first.seen.lock().unwrap().owned.len(), 3);
     let done = first.stop().await;
     for partition in 0..3 {
@@ -53,22 +53,35 @@ async fn a_failing_batch_is_repeated_until_it_succeeds_and_nothing_is_committed_
     assert_eq!(sorted(member.stop().await), all_places(2, 500), "each exactly once");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn batches_close_by_count_bytes_and_age() {
-    let place = Place::new(1).await;
-    place.produce(0, 100).await;
-    let mut config = place.config();
-    config.batch_records_max = 40;
-    config.batch_age_max = Duration::from_millis(300);
+/// Triggers and sizes of the batches that brought `records` to a member; each limit alone decides.
+async fn batches(place: &Place, config: ConsumerConfig, records: usize) -> Vec<(Trigger, usize)> {
     let (send, receive) = std::sync::mpsc::channel();
     let member = Member::start(config, move |batch| {
         send.send((batch.trigger, batch.records.len())).unwrap();
         Ok(vec![])
     });
-    member.wait("100 records", |seen| seen.done.len() >= 100).await;
+    member.wait("all records", |seen| seen.done.len() >= records).await;
+    place.wait_committed(place.read(&place.topic).await.len() as i64).await;
     member.stop().await;
-    let seen: Vec<_> = receive.try_iter().filter(|(_, count)| *count > 0).collect();
-    assert_eq!(seen, [(Trigger::Count, 40), (Trigger::Count, 40), (Trigger::Age, 20)]);
+    receive.try_iter().filter(|(_, count)| *count > 0).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn batches_close_by_count_bytes_and_age() {
+    let place = Place::new(1).await;
+    place.produce(0, 80).await;
+    let by_count = place.config_of_one_batch(40);
+    assert_eq!(batches(&place, by_count, 80).await, [(Trigger::Count, 40), (Trigger::Count, 40)]);
+
+    place.produce(80, 20).await;
+    let one = place.read(&place.topic).await.last().unwrap().size();
+    let by_bytes = ConsumerConfig { batch_bytes_max: one * 10, batch_age_max: NEVER, ..place.config() };
+    assert_eq!(batches(&place, by_bytes, 20).await, [(Trigger::Bytes, 10), (Trigger::Bytes, 10)]);
+
+    // In how many batches they come depends on the machine.
+    place.produce(100, 20).await;
+    let by_age = batches(&place, place.config(), 20).await;
+    assert!(by_age.iter().all(|(trigger, _)| *trigger == Trigger::Age), "{by_age:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -88,7 +101,7 @@ async fn a_fatal_failure_ends_the_member_uncommitted() {
 async fn an_attempt_that_hangs_is_given_up_and_repeated() {
     let place = Place::new(1).await;
     place.produce(0, 5).await;
-    let mut config = place.config();
+    let mut config = place.config_of_one_batch(5);
     config.attempt_max = Duration::from_millis(200);
     struct Hangs(Arc<AtomicU32>);
     impl runtime::consumer::Handler for Hangs {
@@ -133,7 +146,7 @@ async fn a_stop_lets_the_running_batch_finish_and_commits_it() {
     let (began, go) = (Arc::new(AtomicBool::new(false)), Arc::new(tokio::sync::Notify::new()));
     let (stop, health) = (runtime::lifecycle::Shutdown::new(), runtime::ops::Health::new());
     let handler = Slow { began: Arc::clone(&began), go: Arc::clone(&go) };
-    let task = tokio::spawn(runtime::consumer::run(place.config(), stop.clone(), health, handler));
+    let task = tokio::spawn(runtime::consumer::run(place.config_of_one_batch(5), stop.clone(), health, handler));
     eventually("the handler is at work", || began.load(Ordering::Relaxed)).await;
     stop.cancel();
     go.notify_one();

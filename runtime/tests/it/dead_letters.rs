@@ -1,8 +1,8 @@
 use runtime::consumer::Reject;
 use runtime::dead_letter::{Filter, Redriven, redrive};
-use runtime::kafka::{Keep, TopicSpec, ensure_topics};
+use runtime::kafka::{Keep, TopicSpec};
 
-use crate::support::{Member, Place, all_places, sorted};
+use crate::support::{Member, Place, all_places, make, sorted};
 
 fn reject_odd(batch: &runtime::consumer::Batch) -> Result<Vec<Reject>, runtime::consumer::Failure> {
     let odd = batch.records.iter().enumerate().filter(|(_, r)| r.offset % 2 == 1);
@@ -58,7 +58,7 @@ async fn an_undeliverable_dead_letter_keeps_its_record_uncommitted() {
     for result in admin.create_topics([&tight], &rdkafka::admin::AdminOptions::new()).await.unwrap() {
         result.unwrap();
     }
-    ensure_topics(&place.kafka, &[TopicSpec { name, partitions: 1, keep: Keep::DeadLetters }]).await.unwrap();
+    make(&place.kafka, TopicSpec { name, partitions: 1, keep: Keep::DeadLetters }).await;
     place.produce(0, 4).await;
     let member = Member::start(place.config(), reject_odd);
     let error = member.error().await;
@@ -81,9 +81,7 @@ async fn twenty_of_our_own_in_a_row_halt_before_anything_is_sent_away() {
         let reject = |index| Reject { index, code: "malformed", error: "cannot read".into(), own_schema: true };
         Ok((0..batch.records.len()).map(reject).collect())
     };
-    let mut config = place.config();
-    config.batch_age_max = std::time::Duration::from_millis(500);
-    let error = Member::start(config, all).error().await;
+    let error = Member::start(place.config_of_one_batch(30), all).error().await;
     assert!(error.contains("halted") && error.contains("cannot read"), "{error}");
     assert!(place.committed().await.is_empty());
     assert!(place.read(&place.dead_letters()).await.is_empty());

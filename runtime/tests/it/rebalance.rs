@@ -9,6 +9,7 @@ use crate::support::{Member, Place, all_places, sorted};
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn members_come_and_go_and_no_record_is_skipped() {
     let place = Arc::new(Place::new(4).await);
+    let enough = Arc::new(AtomicBool::new(false));
     let mut config = place.config();
     config.batch_records_max = 50;
     let slow = |_: &runtime::consumer::Batch| {
@@ -17,11 +18,15 @@ async fn members_come_and_go_and_no_record_is_skipped() {
     };
     let first = Member::start(config.clone(), slow);
     let feeding = {
-        let place = Arc::clone(&place);
+        let (place, enough) = (Arc::clone(&place), Arc::clone(&enough));
+        // Goes on until both have had their share, however long the group takes to agree on it.
         tokio::spawn(async move {
-            for round in 0..60 {
-                place.produce(round * 25, 25).await;
+            let mut next = 0;
+            while next < 1_500 || !enough.load(Ordering::Relaxed) {
+                place.produce(next, 25).await;
+                next += 25;
             }
+            next
         })
     };
     first.wait("a start", |seen| seen.done.len() >= 100).await;
@@ -31,8 +36,9 @@ async fn members_come_and_go_and_no_record_is_skipped() {
     second.wait("work", |seen| !seen.done.is_empty()).await;
     let mut done = first.stop().await;
     second.wait("all four", |seen| seen.owned.len() == 4).await;
-    feeding.await.unwrap();
-    place.wait_committed(1_500).await;
+    enough.store(true, Ordering::Relaxed);
+    let end = feeding.await.unwrap();
+    place.wait_committed(end).await;
     let theirs = second.stop().await;
     for member in [&done, &theirs] {
         for partition in 0..4 {
@@ -41,10 +47,10 @@ async fn members_come_and_go_and_no_record_is_skipped() {
         }
     }
     done.extend(theirs);
-    let doubled = done.len() - 6_000;
+    let doubled = done.len() as i64 - 4 * end;
     done.sort_unstable();
     done.dedup();
-    assert_eq!(done, all_places(4, 1_500), "every record, whoever handled it");
+    assert_eq!(done, all_places(4, end), "every record, whoever handled it");
     assert_eq!(doubled, 0, "an ordinary rebalance replays nothing: the batch was committed first");
 }
 
@@ -54,17 +60,19 @@ async fn what_is_revoked_during_retries_leaves_the_batch_and_is_handled_by_its_n
     place.produce(0, 50).await;
     let broken = Arc::new(AtomicBool::new(true));
     let is_broken = Arc::clone(&broken);
-    let stuck = Member::start(place.config(), move |batch| match is_broken.load(Ordering::Relaxed) {
+    // The batch that is stuck never grows, so it must hold everything from the start.
+    let stuck = Member::start(place.config_of_one_batch(200), move |batch| match is_broken.load(Ordering::Relaxed) {
         true if !batch.records.is_empty() => Err(Failure::retry(anyhow::anyhow!("the store is away"))),
         _ => Ok(vec![]),
     });
-    stuck.wait("a stuck batch", |seen| seen.calls >= 3 && seen.latest.len() >= 100).await;
+    stuck.wait("a stuck batch", |seen| seen.calls >= 3 && seen.latest.len() == 200).await;
     let healthy = Member::start(place.config(), |_| Ok(vec![]));
     healthy.wait("the share it was given", |seen| seen.done.len() == 100).await;
     stuck
         .wait("a smaller batch", |seen| seen.owned.len() == 2 && seen.latest.iter().all(|(p, _)| owns(seen, *p)))
         .await;
-    assert_eq!(place.committed().await.len(), 2, "only what was done is committed");
+    let committed = place.wait_until_committed(2, 50).await;
+    assert_eq!(committed.len(), 2, "only what was done is committed");
     broken.store(false, Ordering::Relaxed);
     place.wait_committed(50).await;
     let mut done = stuck.stop().await;

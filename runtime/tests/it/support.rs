@@ -14,7 +14,10 @@ use runtime::lifecycle::Shutdown;
 use runtime::ops::Health;
 use tokio::task::JoinHandle;
 
-const DEADLINE: Duration = Duration::from_secs(60);
+/// Of every wait. Far beyond what anything here takes: it only ends a test that would never end.
+pub const DEADLINE: Duration = Duration::from_secs(120);
+/// An age that no batch reaches.
+pub const NEVER: Duration = Duration::from_secs(3_600);
 
 pub fn broker() -> config::Kafka {
     match std::env::var("VORCA__KAFKA__BROKERS") {
@@ -39,7 +42,7 @@ impl Place {
     pub async fn new(partitions: i32) -> Self {
         let place = Self::without_dead_letters(partitions).await;
         let name = schemas::topics::dead_letter(&place.topic, &place.group);
-        ensure_topics(&place.kafka, &[TopicSpec { name, partitions, keep: Keep::DeadLetters }]).await.unwrap();
+        make(&place.kafka, TopicSpec { name, partitions, keep: Keep::DeadLetters }).await;
         place
     }
 
@@ -47,7 +50,7 @@ impl Place {
         let (topic, group) = (format!("test.{}", suffix()), format!("test.{}", suffix()));
         let place = Place { kafka: broker(), topic, group, partitions };
         let spec = TopicSpec { name: place.topic.clone(), partitions, keep: Keep::Events };
-        ensure_topics(&place.kafka, &[spec]).await.unwrap();
+        make(&place.kafka, spec).await;
         place
     }
 
@@ -55,11 +58,17 @@ impl Place {
         schemas::topics::dead_letter(&self.topic, &self.group)
     }
 
+    /// Batches close by age: nothing may be assumed about what is in the first one.
     pub fn config(&self) -> ConsumerConfig {
         let mut config = ConsumerConfig::new(&self.kafka, &self.group, &[&self.topic]);
         config.retry_pause_min = Duration::from_millis(50);
         config.retry_pause_max = Duration::from_millis(200);
         config
+    }
+
+    /// Like [`Place::config`], with one batch of exactly these many records, however slowly they come.
+    pub fn config_of_one_batch(&self, records: usize) -> ConsumerConfig {
+        ConsumerConfig { batch_records_max: records, batch_age_max: NEVER, ..self.config() }
     }
 
     /// Sends `count` records per partition, numbered on from `from`.
@@ -75,13 +84,21 @@ impl Place {
 
     pub async fn read(&self, topic: &str) -> Vec<Record> {
         let all: Vec<i32> = (0..self.partitions).collect();
-        let mut records = Vec::new();
-        read_to_end(&self.kafka, topic, &all, |record| records.push(record)).await.unwrap();
-        records
+        // A topic that was made just now may not have a leader yet.
+        until(format!("reading {topic}"), async || {
+            let mut records = Vec::new();
+            read_to_end(&self.kafka, topic, &all, |record| records.push(record)).await.map(|_| records)
+        })
+        .await
     }
 
     /// The group's committed offsets; partitions without one are absent.
     pub async fn committed(&self) -> BTreeMap<i32, i64> {
+        // A coordinator that is being loaded does not answer yet.
+        until("the committed offsets".to_owned(), async || self.ask_committed().await).await
+    }
+
+    async fn ask_committed(&self) -> anyhow::Result<BTreeMap<i32, i64>> {
         let (brokers, group, topic, partitions) =
             (self.kafka.brokers.clone(), self.group.clone(), self.topic.clone(), self.partitions);
         tokio::task::spawn_blocking(move || {
@@ -91,12 +108,12 @@ impl Place {
             for partition in 0..partitions {
                 list.add_partition(&topic, partition);
             }
-            let found = consumer.committed_offsets(list, Duration::from_secs(10)).unwrap();
+            let found = consumer.committed_offsets(list, Duration::from_secs(30))?;
             let offset = |e: &rdkafka::topic_partition_list::TopicPartitionListElem<'_>| match e.offset() {
                 Offset::Offset(offset) => Some((e.partition(), offset)),
                 _ => None,
             };
-            found.elements().iter().filter_map(offset).collect()
+            Ok(found.elements().iter().filter_map(offset).collect())
         })
         .await
         .unwrap()
@@ -104,16 +121,38 @@ impl Place {
 
     /// Waits until every partition is committed up to `offset`.
     pub async fn wait_committed(&self, offset: i64) {
-        let wanted: BTreeMap<i32, i64> = (0..self.partitions).map(|p| (p, offset)).collect();
+        let found = self.wait_until_committed(self.partitions as usize, offset).await;
+        assert!(found.values().all(|committed| *committed == offset), "committed {found:?}, wanted {offset}");
+    }
+
+    /// Waits until at least `partitions` are committed up to `offset` or beyond; what is committed then.
+    pub async fn wait_until_committed(&self, partitions: usize, offset: i64) -> BTreeMap<i32, i64> {
         let deadline = Instant::now() + DEADLINE;
         loop {
             let found = self.committed().await;
-            if found == wanted {
-                return;
+            if found.values().filter(|committed| **committed >= offset).count() >= partitions {
+                return found;
             }
-            assert!(Instant::now() < deadline, "committed {found:?}, wanted {wanted:?}");
+            assert!(Instant::now() < deadline, "committed {found:?}, wanted {offset} in {partitions} partitions");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+}
+
+/// Makes a topic; a broker with much to do may answer too late at first.
+pub async fn make(kafka: &config::Kafka, spec: TopicSpec) {
+    until(format!("making {}", spec.name), async || ensure_topics(kafka, std::slice::from_ref(&spec)).await).await;
+}
+
+/// Tries again until it succeeds.
+async fn until<T>(what: String, mut attempt: impl AsyncFnMut() -> anyhow::Result<T>) -> T {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        match attempt().await {
+            Ok(done) => return done,
+            Err(error) => assert!(Instant::now() < deadline, "{what}: {error:#}"),
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
@@ -191,7 +230,7 @@ impl Member {
 
     pub async fn stop(self) -> Vec<(i32, i64)> {
         self.stop.cancel();
-        self.task.await.unwrap().unwrap();
+        tokio::time::timeout(DEADLINE, self.task).await.expect("must stop").unwrap().unwrap();
         std::mem::take(&mut self.seen.lock().unwrap().done)
     }
 

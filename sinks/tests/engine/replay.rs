@@ -1,8 +1,10 @@
 //! Any replay, repetition or batch cut gives the same raw rows and the same KPIs.
 
 use schemas::ids::LocationId;
+use sinks::marts::Slice;
 use sinks::reports::{GroupBy, KpiRow};
 use sinks::rows::Rows;
+use sinks::store::Store;
 
 use crate::world::{Dice, LineOf, Sale, deliver, random, refresh, report, rows, sink, slices, stale_at};
 
@@ -72,24 +74,32 @@ async fn kpi_identical_after_triple_replay_in_any_batch_cut() {
     assert!(stale_at(&store, &[location]).await.is_empty());
 }
 
+/// Sales of a process that died after the lines, then after the tenders, then after half of the documents and before
+/// any mart; and what the next start finds. The sink of a platform on these servers may compare at this very moment and
+/// be quicker: then others are left.
+async fn left_half_way(store: &Store) -> (LocationId, Vec<Sale>, Vec<Slice>) {
+    for _ in 0..3 {
+        let location = random();
+        let sales = sales(location, 40, &mut Dice(43));
+        let whole = rows(&sales);
+        let lines = Rows { lines: whole.lines.clone(), ..Rows::default() };
+        let tenders = Rows { tenders: whole.tenders, lines: whole.lines, ..Rows::default() };
+        for half in [lines, tenders, rows(&sales[..20])] {
+            store.insert(&half).await.unwrap();
+        }
+        let found = stale_at(store, &[location]).await;
+        if !found.is_empty() && report(GroupBy::Day, &[location]).await.is_empty() {
+            return (location, sales, found);
+        }
+    }
+    panic!("what a dead process left has to be found without memory of it, and no mart computed before");
+}
+
 #[tokio::test]
 async fn a_kill_between_the_tables_of_a_batch_heals_by_replay() {
-    let (store, location) = (sink(), random());
-    let mut dice = Dice(43);
-    let sales = sales(location, 40, &mut dice);
+    let store = sink();
+    let (location, sales, found) = left_half_way(&store).await;
     let whole = rows(&sales);
-    // Died after the lines, then after the tenders, then after half of the documents and before any mart.
-    store.insert(&Rows { lines: whole.lines.clone(), ..Rows::default() }).await.unwrap();
-    store
-        .insert(&Rows { tenders: whole.tenders.clone(), lines: whole.lines.clone(), ..Rows::default() })
-        .await
-        .unwrap();
-    store.insert(&rows(&sales[..20])).await.unwrap();
-    assert!(report(GroupBy::Day, &[location]).await.is_empty(), "no mart was computed");
-
-    // The next start compares, and the records come again.
-    let found = stale_at(&store, &[location]).await;
-    assert!(!found.is_empty(), "what a dead process left is found without memory of it");
     refresh(&store, &found.into_iter().collect()).await;
     deliver(&store, &sales).await;
 

@@ -22,7 +22,8 @@ use uuid::Uuid;
 
 use crate::proxy::Proxy;
 
-const LIMIT: Duration = Duration::from_secs(60);
+/// Of every wait. Far beyond what anything here takes: it only ends a test that would never end.
+const LIMIT: Duration = Duration::from_secs(120);
 
 fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run ./dev test"))
@@ -73,7 +74,8 @@ impl Rig {
             dead(&topics.stock),
             dead(&topics.balances),
         ];
-        ensure_topics(&kafka, &specs).await.expect("topics");
+        // A broker with much to do may answer too late at first.
+        eventually("topics", || async { ensure_topics(&kafka, &specs).await.ok() }).await;
         let rig = Self {
             producer: Producer::new(&kafka).expect("a producer"),
             redis: runtime::redis::connect(&config::Redis { url: direct.clone().into() }).expect("a client"),
@@ -143,15 +145,16 @@ impl Rig {
     }
 
     pub async fn hash(&self, key: &str) -> HashMap<String, String> {
-        self.redis.clone().hgetall(key).await.expect("Redis answers")
+        eventually("an answer of Redis", || async { self.redis.clone().hgetall(key).await.ok() }).await
     }
 
     pub async fn get(&self, key: &str) -> Option<String> {
-        self.redis.clone().get(key).await.expect("Redis answers")
+        eventually("an answer of Redis", || async { self.redis.clone().get(key).await.ok() }).await
     }
 
     pub async fn flush(&self) {
-        redis::cmd("FLUSHDB").exec_async(&mut self.redis.clone()).await.expect("Redis answers");
+        let flush = || async { redis::cmd("FLUSHDB").exec_async(&mut self.redis.clone()).await.ok() };
+        eventually("an empty database", flush).await;
     }
 
     /// Waits until Redis holds exactly this level.

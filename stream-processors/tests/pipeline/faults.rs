@@ -99,7 +99,7 @@ async fn a_wrong_partition_count_stops_the_start_and_is_named() {
         spec(&rig.topics.resync, topics::PARTITIONS),
         spec(&rig.dead_letters(), topics::PARTITIONS),
     ];
-    ensure_topics(&rig.kafka, &specs).await.expect("topics");
+    eventually("topics", || async { ensure_topics(&rig.kafka, &specs).await.ok() }).await;
     let role = rig.start();
     let refused = role.task.await.expect("no panic").expect_err("refused").to_string();
     assert!(refused.contains(&format!("{} has 11 partitions, expected 12", rig.topics.state)), "{refused}");

@@ -31,12 +31,13 @@ use anyhow::{Context, Result, bail};
 pub use control::{Phase, Request, Service, ServiceStatus, Status};
 pub use layout::{Identity, Layout};
 pub use nix::sys::signal::Signal;
+pub use postgres::superuser_url;
 pub use vorca::{Job, role};
 
 use crate::endpoints::Endpoints;
 
 /// Longest a service may take from its start to ready.
-pub const READY_LIMIT: Duration = Duration::from_secs(60);
+pub const READY_LIMIT: Duration = Duration::from_secs(120);
 
 /// No supervisor answers in this run folder.
 #[derive(Debug)]
@@ -91,7 +92,7 @@ impl Stack {
         detach(&mut command);
         let mut child =
             command.spawn().with_context(|| format!("starting {}", layout.bin.join("vorca-dev").display()))?;
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + Duration::from_secs(60);
         loop {
             if let Ok(stack) = Self::attach_to(layout.clone()) {
                 return Ok(stack);
@@ -292,6 +293,11 @@ fn detach(command: &mut Command) {
 /// Will a stop also write the start-up caches of the JVMs, as the first one on a machine does?
 pub fn records_caches(layout: &Layout) -> bool {
     jvm::is_recorded_at_stop(layout)
+}
+
+/// Every process of the stack's Postgres: the server and its backends.
+pub fn postgres_processes(layout: &Layout) -> Vec<process::Identified> {
+    process::working_in(&postgres::data(layout))
 }
 
 /// Resident memory in bytes of a running process.
