@@ -72,6 +72,8 @@ enum Command {
     Chaos(launcher::faults::ChaosOptions),
     /// Leave the traces of bugs, one after another, and show that verify names each (spoils this checkout's data)
     Plant,
+    /// Measure the release build beside named peers, on a platform of its own
+    Bench(e2e::bench::Options),
     /// Stop everything of this checkout; the data stays
     Down,
     /// Stop everything and delete this checkout's data; downloads stay
@@ -110,6 +112,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Replay { file, map, check: false } => return launcher::tools::replay(&file, &map),
         Command::Verify(options) => return launcher::verify::verify(&options),
         Command::Chaos(options) => return launcher::faults::chaos(&options),
+        Command::Bench(options) => return e2e::bench::bench(&options),
         Command::Plant => return launcher::faults::plant(),
         Command::Down => launcher::down()?,
         Command::Reset => launcher::reset()?,

@@ -61,9 +61,7 @@ pub fn up(options: &Options) -> Result<()> {
 
 /// Migrates, makes the first Owner and starts every role; what was rebuilt since its start is restarted.
 pub fn start_platform(stack: &Stack) -> Result<()> {
-    run(stack, "migrate", stack.job("ingest-api", Job::Migrate).arg("migrate"))?;
-    run(stack, "migrate-clickhouse", stack.job("sinks", Job::MigrateClickHouse).arg("migrate"))?;
-    make_owner(stack)?;
+    migrate(stack)?;
     let stale = rebuilt_since_start(stack)?;
     if !stale.is_empty() {
         eprintln!("  restarting what was rebuilt: {}", stale.iter().map(|it| it.name()).collect::<Vec<_>>().join(", "));
@@ -71,6 +69,13 @@ pub fn start_platform(stack: &Stack) -> Result<()> {
         stack.wait_stopped(&stale)?;
     }
     start(stack, &Service::OURS)
+}
+
+/// Tables, topics, schemas and the first Owner.
+pub fn migrate(stack: &Stack) -> Result<()> {
+    run(stack, "migrate", stack.job("ingest-api", Job::Migrate).arg("migrate"))?;
+    run(stack, "migrate-clickhouse", stack.job("sinks", Job::MigrateClickHouse).arg("migrate"))?;
+    make_owner(stack)
 }
 
 fn rebuilt_since_start(stack: &Stack) -> Result<Vec<Service>> {
