@@ -7,8 +7,9 @@
 //!    an attempt is bounded to a quarter of `max.poll.interval.ms`.
 //! 4. Between retries partitions are paused and polling goes on. A partition revoked then takes its share of
 //!    the batch with it, uncommitted.
-//! 5. Offsets are committed synchronously, next offset only, for partitions still owned. A failed commit
-//!    means replay, not an error.
+//! 5. Offsets are committed synchronously, next offset only, for partitions still owned, by a thread of its own
+//!    ([`committer`]). A commit that fails means replay, not an error; one that gets no answer within
+//!    `commit_answer_max` is left to that thread, so that polling, a stop and the watchdog go on.
 //! 6. A rejected record is in the dead-letter topic, delivery awaited, before its offset counts as done.
 //! 7. At a stop the batch is finished or abandoned within the budget, what is done is committed, and the
 //!    member leaves its group.
@@ -28,6 +29,7 @@ use crate::offsets::Changes;
 use crate::ops::Health;
 use crate::{config, dead_letter, names};
 
+mod committer;
 mod context;
 mod reader;
 
@@ -57,6 +59,8 @@ pub struct ConsumerConfig {
     /// First pause between attempts; doubles with jitter up to `retry_pause_max`.
     pub retry_pause_min: Duration,
     pub retry_pause_max: Duration,
+    /// A commit that the broker has not answered after this long counts as not done; it goes on in the background.
+    pub commit_answer_max: Duration,
     /// `consumer` (KIP-848) or `classic`.
     pub group_protocol: &'static str,
 }
@@ -74,6 +78,7 @@ impl ConsumerConfig {
             attempt_max: MAX_POLL_INTERVAL / 5,
             retry_pause_min: Duration::from_millis(200),
             retry_pause_max: Duration::from_secs(10),
+            commit_answer_max: Duration::from_secs(10),
             group_protocol: "consumer",
         }
     }
@@ -264,7 +269,11 @@ async fn wait_for_topics(cfg: &ConsumerConfig, stop: &Shutdown, health: &Health,
         if stop.is_cancelled() {
             return Ok(false);
         }
-        match check_set_up(cfg, &known).await {
+        let checked = tokio::select! {
+            checked = check_set_up(cfg, &known) => checked,
+            () = stop.cancelled() => return Ok(false),
+        };
+        match checked {
             Ok(()) => return Ok(true),
             Err(error) if error.is::<Unavailable>() => {
                 health.set(check, false, format!("waiting: {error}"));

@@ -1,4 +1,5 @@
-//! The thread that owns the client: polls, collects, hands over, waits, commits. Never two of these at once.
+//! The thread that owns the client: polls, collects, hands over, waits, commits. Never two of these at once, except
+//! that a commit the broker does not answer in time goes on in [`super::committer`].
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,12 +8,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use rand::Rng as _;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message as _;
-use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::mpsc::Sender;
 
+use super::committer::Committer;
 use super::context::{Change, Events};
 use super::{Attempt, Batch, ConsumerConfig, MAX_POLL_INTERVAL, Outcome, Trigger, Work};
 use crate::kafka::{OutRecord, Record, client};
@@ -21,12 +23,14 @@ use crate::names;
 use crate::offsets::Offsets;
 use crate::ops::{Health, Watchdog};
 
+mod commits;
+
 const POLL: Duration = Duration::from_millis(100);
-/// Marks that could not be committed are tried again this often.
-const COMMIT_RETRY: Duration = Duration::from_secs(1);
-/// A stop waits this long for a running attempt.
-const STOP_BUDGET: Duration = Duration::from_secs(20);
-/// Beyond the longest attempt: a synchronous commit may wait for its coordinator.
+/// A stop waits this long for a running attempt, then for its commit ([`commits`]), then for leaving the group:
+/// together within `lifecycle::DRAIN_BUDGET`.
+const STOP_BUDGET: Duration = Duration::from_secs(15);
+const LEAVE_LIMIT: Duration = Duration::from_secs(3);
+/// Beyond the longest attempt and the wait for its commit.
 const WATCHDOG_MARGIN: Duration = Duration::from_secs(90);
 
 /// Everything the thread holds.
@@ -36,13 +40,15 @@ struct Reader<'a> {
     health: &'a Health,
     check: String,
     watchdog: Watchdog,
-    consumer: BaseConsumer<Events>,
+    consumer: Arc<BaseConsumer<Events>>,
+    committer: Committer,
     offsets: Offsets,
     /// Polled, not yet handed over.
     collected: Vec<Record>,
     collected_bytes: usize,
     collecting_since: Instant,
     topic_names: Vec<Arc<str>>,
+    /// When the broker refused the latest marks.
     commit_failed: Option<Instant>,
     retrying: bool,
     last_handled_ms: i64,
@@ -60,6 +66,7 @@ pub(super) fn run(
     let consumer: BaseConsumer<Events> = settings(cfg).create_with_context(Events::new(&cfg.group))?;
     let topics: Vec<&str> = cfg.topics.iter().map(String::as_str).collect();
     consumer.subscribe(&topics).context("subscribing")?;
+    let consumer = Arc::new(consumer);
     let check = format!("consumer:{}", cfg.group);
     let now = Instant::now();
     let mut reader = Reader {
@@ -68,6 +75,7 @@ pub(super) fn run(
         health,
         watchdog: health.watchdog(&check, cfg.attempt_max + WATCHDOG_MARGIN),
         check,
+        committer: Committer::start(&cfg.group, Arc::clone(&consumer))?,
         consumer,
         offsets: Offsets::default(),
         collected: Vec::new(),
@@ -80,8 +88,12 @@ pub(super) fn run(
         lag_shown: now,
     };
     let result = reader.work(work, answers);
-    reader.commit();
-    // Dropping the client leaves the group.
+    reader.commit_last();
+    let Reader { consumer, committer, .. } = reader;
+    drop(consumer);
+    if !committer.leave(LEAVE_LIMIT) {
+        tracing::warn!(group = cfg.group, "stopped without leaving the group: the broker does not answer");
+    }
     result
 }
 
@@ -111,7 +123,7 @@ impl Reader<'_> {
         self.ready(true, "");
         while !self.stop.is_cancelled() {
             self.poll(self.poll_time())?;
-            self.retry_commit();
+            self.tend_commits();
             let Some(trigger) = self.trigger() else { continue };
             let batch = self.take_batch(trigger);
             if !self.see_through(batch, work, answers)? {
@@ -281,7 +293,7 @@ impl Reader<'_> {
             // Also those assigned meanwhile.
             self.each_owned(|consumer, owned| consumer.pause(owned));
             self.poll(until.saturating_duration_since(Instant::now()).min(POLL))?;
-            self.retry_commit();
+            self.tend_commits();
             let offsets = &self.offsets;
             batch.records.retain(|record| offsets.owns(record));
             self.show_lag(Some(batch));
@@ -320,7 +332,10 @@ impl Reader<'_> {
                 .increment(1);
             match change {
                 Change::Assigned(partitions) => partitions.into_iter().for_each(|p| self.offsets.assign(p)),
-                Change::Revoked { partitions, .. } => partitions.iter().for_each(|p| self.offsets.revoke(p)),
+                Change::Revoked { partitions, .. } => partitions.iter().for_each(|p| {
+                    self.offsets.revoke(p);
+                    self.committer.forget(p);
+                }),
             }
             let offsets = &self.offsets;
             self.collected.retain(|record| offsets.owns(record));
@@ -329,35 +344,6 @@ impl Reader<'_> {
             metrics::gauge!(names::CONSUMER_PARTITIONS, "group" => self.cfg.group.clone()).set(owned as f64);
             tracing::info!(group = self.cfg.group, kind, count, owned, "assignment changed");
         }
-    }
-
-    fn retry_commit(&mut self) {
-        if self.commit_failed.is_some_and(|at| at.elapsed() >= COMMIT_RETRY) {
-            self.commit();
-        }
-    }
-
-    fn commit(&mut self) {
-        let marks = self.offsets.committable().clone();
-        self.commit_failed = None;
-        if marks.is_empty() {
-            return;
-        }
-        let committed = offsets_list(&marks).and_then(|list| self.consumer.commit(&list, CommitMode::Sync));
-        let outcome = match committed {
-            Ok(()) => {
-                self.offsets.committed(&marks);
-                "done"
-            }
-            // Not an error: what is done is replayed if we end here, and committed again if we do not.
-            Err(error) => {
-                self.commit_failed = Some(Instant::now());
-                tracing::warn!(group = self.cfg.group, %error, "offsets not committed");
-                "failed"
-            }
-        };
-        metrics::counter!(names::CONSUMER_COMMITS, "group" => self.cfg.group.clone(), "outcome" => outcome)
-            .increment(1);
     }
 
     fn ready(&self, ok: bool, why: &str) {
@@ -394,14 +380,6 @@ fn topic_name(known: &mut Vec<Arc<str>>, topic: &str) -> Arc<str> {
     let name: Arc<str> = Arc::from(topic);
     known.push(Arc::clone(&name));
     name
-}
-
-fn offsets_list(marks: &BTreeMap<crate::offsets::Partition, i64>) -> Result<TopicPartitionList, KafkaError> {
-    let mut list = TopicPartitionList::with_capacity(marks.len());
-    for ((topic, partition), next) in marks {
-        list.add_partition_offset(topic, *partition, Offset::Offset(*next))?;
-    }
-    Ok(list)
 }
 
 /// Doubles from `min` to `max` with the attempts; the second half of it is random.
