@@ -187,22 +187,15 @@ fn base_record<'a>(record: &'a OutRecord, pending: &Arc<Pending>) -> BaseRecord<
     base
 }
 
+/// Only what is wrong with the record itself is a refusal. A topic that is missing or forbidden is somebody's to repair:
+/// until then its records wait, and none of them is set aside.
 fn failure(topic: &str, error: &KafkaError) -> SendError {
     use RDKafkaErrorCode as E;
     match error.rdkafka_error_code() {
-        Some(
-            E::MessageSizeTooLarge
-            | E::InvalidMessage
-            | E::InvalidMessageSize
-            | E::InvalidRecord
-            | E::InvalidArgument
-            | E::InvalidTopic
-            | E::UnknownTopic
-            | E::UnknownTopicOrPartition
-            | E::UnknownPartition
-            | E::TopicAuthorizationFailed,
-        ) => SendError::Refused { topic: topic.to_owned(), reason: error.to_string() },
-        _ => SendError::Undelivered(error.to_string()),
+        Some(E::MessageSizeTooLarge | E::InvalidMessage | E::InvalidMessageSize | E::InvalidRecord) => {
+            SendError::Refused { topic: topic.to_owned(), reason: error.to_string() }
+        }
+        _ => SendError::Undelivered(format!("{topic}: {error}")),
     }
 }
 
@@ -280,5 +273,19 @@ impl ProducerContext for Reports {
                 pending.report(Some(failure(message.topic(), error)));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_record_itself_can_be_refused() {
+        use RDKafkaErrorCode as E;
+        let refused = |code| !failure("t", &KafkaError::MessageProduction(code)).is_retryable();
+        assert!([E::MessageSizeTooLarge, E::InvalidRecord, E::InvalidMessageSize].into_iter().all(refused));
+        let topics = [E::UnknownTopic, E::UnknownTopicOrPartition, E::UnknownPartition, E::TopicAuthorizationFailed];
+        assert!(!topics.into_iter().any(refused), "a missing topic says nothing about a record");
     }
 }

@@ -157,7 +157,7 @@ analyze;";
 
 fn script() -> String {
     let mut text = format!(
-        "\\set l random(1, {LOCATIONS})\n\\set m random(1, 5000)\n\\set member random(1, 5) = 1 ? 1 : 0\n\
+        "\\set l random(1, {LOCATIONS})\n\\set m random(1, 5000)\n\\set member case when random(1, 5) = 1 then 1 else 0 end\n\
          \\set v1 random(1, 1000)\n\\set v2 random(1, 1000)\n\\set v3 random(1, 1000)\n\
          select bench_id() as doc, nextval('bench_seq') as n, location_id as loc, terminal_id as term, \
            register_id as reg, cashier_id as cashier, currency from bench_locations where n = :l \\gset\n\
