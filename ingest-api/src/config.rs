@@ -79,7 +79,7 @@ pub struct Verify {
     pub log: Log,
 }
 
-/// Tasks that need Postgres alone: `create-owner`, `raise-epoch`.
+/// Tasks that need Postgres alone: `create-owner`, `raise-epoch`, `relay replay`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ledger {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use ingest_api::relay::replay::{self, Replay};
 use ingest_api::worker::resync;
 use ingest_api::{auth, config, migrate, openapi, relay, serve, verify, worker};
 use runtime::config::load;
@@ -27,8 +28,11 @@ struct Arguments {
 enum Role {
     /// The public API
     Serve,
-    /// Outbox -> Kafka; one leader, further ones wait
-    Relay,
+    /// Outbox -> Kafka; one leader, further ones wait; with a task, that task once
+    Relay {
+        #[command(subcommand)]
+        task: Option<RelayTask>,
+    },
     /// Jobs: resyncs, outbox partitions, expiry; with a task, that task once
     Worker {
         #[command(subcommand)]
@@ -70,6 +74,22 @@ enum Role {
 }
 
 #[derive(Subcommand)]
+enum RelayTask {
+    /// Has the running relay publish again what it published before: everything from a number or a time on
+    Replay {
+        /// A number of one stream (then with --stream), or a time such as 2026-11-22T08:00:00Z
+        #[arg(long)]
+        from: replay::From,
+        /// Id of a location, or `company` for acts without one; every stream when absent
+        #[arg(long)]
+        stream: Option<replay::Stream>,
+        /// Begin where a stream first has a record for this topic; what follows comes again whole, in order
+        #[arg(long)]
+        topic: Option<String>,
+    },
+}
+
+#[derive(Subcommand)]
 enum Task {
     /// Proves that all stores agree; exit code 1 when they do not
     Verify {
@@ -89,7 +109,10 @@ async fn main() -> ExitCode {
     schemas::codec::init();
     match Arguments::parse().role {
         Role::Serve => exit_code(run_serve().await),
-        Role::Relay => exit_code(run_relay().await),
+        Role::Relay { task: None } => exit_code(run_relay().await),
+        Role::Relay { task: Some(RelayTask::Replay { from, stream, topic }) } => {
+            exit_code(run_replay(Replay { from, stream, topic }).await)
+        }
         Role::Worker { task: None } => exit_code(run_worker().await),
         Role::Worker { task: Some(Task::Verify { json, journal, drain }) } => {
             match run_verify(json, journal, drain).await {
@@ -205,6 +228,14 @@ async fn raise_epoch(reason: &str) -> anyhow::Result<()> {
     for (location, kept) in raised.kept {
         println!("{location} {kept}");
     }
+    Ok(())
+}
+
+async fn run_replay(replay: Replay) -> anyhow::Result<()> {
+    let cfg: config::Ledger = load()?;
+    runtime::telemetry::init("ingest-api-replay", &cfg.log);
+    let pool = ledger(&cfg)?.pool().clone();
+    println!("{}", replay.run(&mut *pool.acquire().await?).await?);
     Ok(())
 }
 

@@ -71,6 +71,9 @@ topics! {
     CASHIERS = "vorca.catalog.cashiers.v1", "Cashier", "vorca.catalog.cashier.v1", State;
 }
 
+/// Topics whose every record comes out of the outbox.
+pub const FROM_OUTBOX: &[Topic] = &[SALES, MOVEMENTS, LOYALTY_ENTRIES, VARIANTS, LOCATIONS, CASHIERS];
+
 /// Consumer groups: stable names, each with the topics it reads. A dead-letter topic exists for each pair.
 pub mod groups {
     use super::*;

@@ -78,20 +78,56 @@ pub async fn mark_published(conn: &mut PgConnection, progress: &[Progress]) -> R
     Ok(())
 }
 
-/// Rewinds every stream to before its first row created at or after `from`, so that the leader publishes
-/// those rows again. Returns the rows that will be.
-pub async fn rewind(conn: &mut PgConnection, from: DateTime<Utc>) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar(
+/// One stream that was set back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::FromRow)]
+pub struct Rewound {
+    pub stream_id: Uuid,
+    /// First act that is published again,
+    pub from_seq: i64,
+    /// and the last one that had been published.
+    pub to_seq: i64,
+}
+
+/// Sets streams back to before their first act that has number `from` or above, was created at or after `since`, and
+/// has a record for `topic`, as far as each is given; the leader publishes all that follows again. Streams that had not
+/// got there are left alone.
+pub async fn rewind(
+    conn: &mut PgConnection,
+    stream: Option<Uuid>,
+    from: Option<i64>,
+    since: Option<DateTime<Utc>>,
+    topic: Option<&str>,
+) -> Result<Vec<Rewound>, sqlx::Error> {
+    sqlx::query_as(
         "with first as (
-             select stream_id, min(seq) as seq, count(*) as n from outbox where created_at >= $1 group by stream_id
+             select stream_id, min(seq) as seq from outbox
+             where ($1::uuid is null or stream_id = $1) and ($2::bigint is null or seq >= $2)
+               and ($3::timestamptz is null or created_at >= $3) and ($4::text is null or $4 = any (topics))
+             group by stream_id
+         ), found as (
+             select p.stream_id, f.seq as from_seq, p.published_seq as to_seq
+             from stream_progress p join first f using (stream_id) where p.published_seq >= f.seq for update of p
          ), moved as (
-             update stream_progress p set published_seq = least(p.published_seq, f.seq - 1)
-             from first f where p.stream_id = f.stream_id
+             update stream_progress p set published_seq = f.from_seq - 1 from found f where p.stream_id = f.stream_id
          )
-         select coalesce(sum(n), 0)::bigint from first",
+         select stream_id, from_seq, to_seq from found order by stream_id",
     )
+    .bind(stream)
     .bind(from)
-    .fetch_one(conn)
+    .bind(since)
+    .bind(topic)
+    .fetch_all(conn)
+    .await
+}
+
+/// How far a stream was published, and the first number the outbox still has of it; nothing for an unknown stream.
+pub async fn reach(conn: &mut PgConnection, stream: Uuid) -> Result<Option<(i64, Option<i64>)>, sqlx::Error> {
+    sqlx::query_as(
+        "select published_seq, (select min(seq) from outbox o where o.stream_id = p.stream_id)
+         from stream_progress p where stream_id = $1",
+    )
+    .bind(stream)
+    .fetch_optional(conn)
     .await
 }
 

@@ -6,6 +6,7 @@
 //! that freezes loses its session, and with it the lock, after `idle_session_timeout`.
 
 mod records;
+pub mod replay;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -105,6 +105,11 @@ impl Rig {
         lanes(&self.options, &catalog, &patient_lanes()).0
     }
 
+    /// Lanes of a process that reaches the same database in another way.
+    pub fn node(&self, options: &PgConnectOptions, config: &LanesConfig) -> LaneHandle {
+        lanes(options, &self.catalog, config).0
+    }
+
     /// Ends every connection of this rig; what it knows of the business is kept for [`Rig::reopen`].
     pub async fn close(self) -> Closed {
         let Rig { pool, lanes, tasks, shops, variants, cashier, customers, .. } = self;
