@@ -18,7 +18,7 @@ use crate::codec::{DecodeError, SUBJECTS, subject};
 pub const COMPATIBILITY: &str = "FULL_TRANSITIVE";
 
 /// Time one call may take, connecting included.
-const CALL_LIMIT: Duration = Duration::from_secs(10);
+const CALL_LIMIT: Duration = Duration::from_secs(30);
 const MEDIA_TYPE: &str = "application/vnd.schemaregistry.v1+json";
 
 /// What went wrong with the registry, and what to do.
