@@ -4,6 +4,7 @@
 mod access;
 mod golden;
 mod guide;
+mod handler;
 mod marts;
 mod replay;
 mod withdrawal;

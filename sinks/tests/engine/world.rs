@@ -16,12 +16,12 @@ use uuid::Uuid;
 /// 2026-03-02, the business day of all documents here.
 pub const DAY: i32 = 20_514;
 
-fn variable(name: &str) -> String {
+pub fn variable(name: &str) -> String {
     std::env::var(name)
         .unwrap_or_else(|_| panic!("{name} is not set: run ./dev test, or ./dev services and eval \"$(./dev env)\""))
 }
 
-fn login(user: &str, password_variable: &str) -> Store {
+pub fn login(user: &str, password_variable: &str) -> Store {
     Store::new(&variable("VORCA__CLICKHOUSE__URL"), user, &variable(password_variable))
 }
 
