@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use runtime::pg::Writer;
+use runtime::pg::{PgTx, Writer};
 use sinks::store::Store;
 use sqlx::PgPool;
 use tokio::sync::Notify;
@@ -28,4 +28,11 @@ pub struct AppState {
     pub auth: Arc<Auth>,
     /// ClickHouse for the KPI routes; none where it is not configured.
     pub reports: Option<Store>,
+}
+
+impl AppState {
+    /// A transaction that reads one state of everything and writes nothing.
+    pub async fn snapshot(&self) -> Result<PgTx, sqlx::Error> {
+        self.reads.begin_with("begin isolation level repeatable read read only").await
+    }
 }

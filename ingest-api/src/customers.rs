@@ -221,7 +221,7 @@ pub struct Loyalty {
 
 /// `GET /members/{customer_id}/loyalty`
 pub async fn find_loyalty(State(app): State<AppState>, PathId(id): PathId) -> Result<Response, ApiError> {
-    let mut tx = app.reads.begin().await?;
+    let mut tx = app.snapshot().await?;
     if db::find(&mut *tx, id).await?.is_none() {
         return Err(ApiError::not_found("member"));
     }

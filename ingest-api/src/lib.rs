@@ -4,7 +4,10 @@
 //! `router.rs` names every route; `sales/` is the path of a sale; `lanes/` commits what waits;
 //! `db/` holds the SQL; `relay.rs` publishes the outbox.
 
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod access;
+pub mod access_matrix;
 pub mod app;
 pub mod audit;
 pub mod auth;

@@ -9,6 +9,7 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::access::Permission::{self, *};
+use crate::access_matrix::Reach::{self, *};
 use crate::app::AppState;
 use crate::auth::{enrolment, login, terminal_token, tokens};
 use crate::catalog::{feed, prices, products, upsert, variants};
@@ -29,6 +30,7 @@ pub struct Route {
     /// Below [`BASE`].
     pub path: &'static str,
     pub permission: Permission,
+    pub reach: Reach,
     pub operation: Operation,
     handler: MethodRouter<AppState>,
 }
@@ -43,7 +45,14 @@ where
         Method::PATCH => MethodFilter::PATCH,
         _ => MethodFilter::POST,
     };
-    Route { method, path, permission, operation: Operation::new(summary), handler: on(filter, handler) }
+    Route {
+        method,
+        path,
+        permission,
+        reach: Anywhere,
+        operation: Operation::new(summary),
+        handler: on(filter, handler),
+    }
 }
 
 fn get<H, T>(path: &'static str, permission: Permission, handler: H, summary: &'static str) -> Route
@@ -71,6 +80,12 @@ where
 }
 
 impl Route {
+    /// How far its permission has to reach; [`Reach::Anywhere`] unless told. The handler enforces it, the test of the
+    /// access matrix tries it.
+    fn reaches(mut self, reach: Reach) -> Self {
+        self.reach = reach;
+        self
+    }
     /// The JSON body it takes.
     fn takes<B: ToSchema>(mut self) -> Self {
         self.operation.takes::<B>();
@@ -123,17 +138,24 @@ fn access_routes() -> Vec<Route> {
             .takes::<enrolment::NewEnrolment>()
             .gives::<enrolment::Enrolled>(201),
         post("/users", ManageUsers, users::create_user, "Make a user")
+            .reaches(Named)
             .takes::<users::NewUser>()
             .gives::<users::User>(201),
-        get("/users", ReadUsers, users::list_users, "List users").asks::<PageParams>().lists::<users::User>(),
-        get("/users/{user_id}", ReadUsers, users::find_user, "Read a user").gives::<users::User>(200),
+        get("/users", ReadUsers, users::list_users, "List users")
+            .reaches(Listed)
+            .asks::<PageParams>()
+            .lists::<users::User>(),
+        get("/users/{user_id}", ReadUsers, users::find_user, "Read a user").reaches(Object).gives::<users::User>(200),
         patch("/users/{user_id}", ManageUsers, users::edit_user, "Edit a user")
+            .reaches(Object)
             .takes::<users::UserEdit>()
             .gives::<users::User>(200),
         post("/terminals", ManageTerminals, terminals::create_terminal, "Make a terminal")
+            .reaches(Named)
             .takes::<terminals::NewTerminal>()
             .gives::<terminals::Terminal>(201),
         get("/terminals", ReadTerminals, terminals::list_terminals, "List terminals")
+            .reaches(Listed)
             .asks::<terminals::TerminalParams>()
             .lists::<terminals::Terminal>(),
         get(
@@ -142,6 +164,7 @@ fn access_routes() -> Vec<Route> {
             terminals::find_terminal,
             "Read a terminal and its next numbers",
         )
+        .reaches(Object)
         .gives::<terminals::TerminalWithNumbers>(200),
         post(
             "/terminals/{terminal_id}/enrolment-codes",
@@ -149,6 +172,7 @@ fn access_routes() -> Vec<Route> {
             enrolment::create_code,
             "Make a one-time code that binds a device",
         )
+        .reaches(Object)
         .gives::<enrolment::EnrolmentCode>(201),
     ]
 }
@@ -156,17 +180,22 @@ fn access_routes() -> Vec<Route> {
 fn place_routes() -> Vec<Route> {
     vec![
         post("/locations", ManageLocations, locations::create_location, "Make a location")
+            .reaches(Everywhere)
             .takes::<locations::NewLocation>()
             .gives::<locations::Location>(201),
         get("/locations", ReadLocations, locations::list_locations, "List locations")
+            .reaches(Listed)
             .asks::<PageParams>()
             .lists::<locations::Location>(),
         get("/locations/{location_id}", ReadLocations, locations::find_location, "Read a location")
+            .reaches(Object)
             .gives::<locations::Location>(200),
         patch("/locations/{location_id}", ManageLocations, locations::edit_location, "Edit a location")
+            .reaches(Object)
             .takes::<locations::LocationEdit>()
             .gives::<locations::Location>(200),
         post("/tax-profiles", ManageCatalog, taxes::create_tax_profile, "Make a tax profile")
+            .reaches(Everywhere)
             .takes::<taxes::NewTaxProfile>()
             .gives::<taxes::TaxProfile>(201),
         get("/tax-profiles", ReadCatalog, taxes::list_tax_profiles, "List tax profiles")
@@ -180,6 +209,7 @@ fn place_routes() -> Vec<Route> {
             taxes::add_rates,
             "Set the rates from an instant on",
         )
+        .reaches(Everywhere)
         .if_match()
         .takes::<taxes::NewRates>()
         .gives::<taxes::TaxProfile>(201),
@@ -194,9 +224,11 @@ fn catalog_routes() -> Vec<Route> {
             upsert::upsert_catalog,
             "Bring products, variants and prices up to date",
         )
+        .reaches(Everywhere)
         .takes::<upsert::CatalogUpsert>()
         .gives::<upsert::CatalogStored>(200),
         get("/catalog/changes", ReadCatalog, feed::list_changes, "Follow the catalog")
+            .reaches(Listed)
             .asks::<feed::FeedParams>()
             .gives::<feed::CatalogChanges>(200),
         get("/products", ReadCatalog, products::list_products, "List products")
@@ -205,6 +237,7 @@ fn catalog_routes() -> Vec<Route> {
         get("/products/{product_id}", ReadCatalog, products::find_product, "Read a product")
             .gives::<products::Product>(200),
         patch("/products/{product_id}", ManageCatalog, products::edit_product, "Edit a product")
+            .reaches(Everywhere)
             .takes::<products::ProductEdit>()
             .gives::<products::Product>(200),
         get("/variants", ReadCatalog, variants::list_variants, "List variants")
@@ -213,12 +246,15 @@ fn catalog_routes() -> Vec<Route> {
         get("/variants/{variant_id}", ReadCatalog, variants::find_variant, "Read a variant")
             .gives::<variants::Variant>(200),
         patch("/variants/{variant_id}", ManageCatalog, variants::edit_variant, "Edit a variant")
+            .reaches(Everywhere)
             .takes::<variants::VariantEdit>()
             .gives::<variants::Variant>(200),
         get("/variants/{variant_id}/prices", ReadCatalog, prices::list_prices, "List the price versions of a variant")
+            .reaches(Listed)
             .asks::<PageParams>()
             .lists::<prices::Price>(),
         post("/prices", ManagePrices, prices::create_prices, "Add price versions")
+            .reaches(Named)
             .takes::<prices::NewPrices>()
             .gives::<prices::StoredPrices>(201),
     ]
@@ -230,6 +266,7 @@ fn member_routes() -> Vec<Route> {
             .takes::<customers::NewMember>()
             .gives::<customers::Member>(201),
         post("/members/upsert", ImportMembers, customers::upsert_members, "Make the members that do not exist yet")
+            .reaches(Everywhere)
             .takes::<customers::MembersUpsert>()
             .gives::<customers::MembersStored>(200),
         get("/members", ReadMembers, customers::list_members, "List or look up members")
@@ -245,21 +282,26 @@ fn member_routes() -> Vec<Route> {
 fn stock_routes() -> Vec<Route> {
     vec![
         post("/stock/receipts", ManageStock, acts::create_receipt, "Book goods that arrived")
+            .reaches(Named)
             .keyed()
             .takes::<acts::NewReceipt>()
             .gives::<acts::StockAct>(201),
         post("/stock/adjustments", ManageStock, acts::create_adjustment, "Correct stock, with a reason")
+            .reaches(Named)
             .keyed()
             .takes::<acts::NewAdjustment>()
             .gives::<acts::StockAct>(201),
         post("/stock/thresholds", ManageStock, acts::set_thresholds, "Set the limits below which stock is low")
+            .reaches(Named)
             .keyed()
             .takes::<acts::NewThresholds>()
             .gives::<acts::StockAct>(201),
         get("/stock", ReadStock, levels::list_stock, "List stock")
+            .reaches(Listed)
             .asks::<levels::StockParams>()
             .lists::<levels::StockLevel>(),
         get("/stock/movements", ReadStock, levels::list_movements, "List movements of a location")
+            .reaches(Named)
             .asks::<levels::MovementParams>()
             .lists::<levels::Movement>(),
     ]
@@ -268,25 +310,32 @@ fn stock_routes() -> Vec<Route> {
 fn sale_routes() -> Vec<Route> {
     vec![
         post("/quotes", Quote, sales::routes::create_quote, "Price a cart without selling it")
+            .reaches(Named)
             .takes::<NewQuote>()
             .gives::<QuoteBody<'static>>(200),
         post("/sales", Sell, sales::routes::create_sale, "Commit a sale")
+            .reaches(NamedByTerminal)
             .keyed()
             .takes::<NewSale>()
             .gives::<SaleBody<'static>>(201),
         get("/sales", ReadSales, sales::routes::list_sales, "List sales")
+            .reaches(Listed)
             .asks::<SaleParams>()
             .lists::<SaleBody<'static>>(),
-        get("/sales/{sale_id}", ReadSales, sales::routes::find_sale, "Read a sale").gives::<SaleBody<'static>>(200),
+        get("/sales/{sale_id}", ReadSales, sales::routes::find_sale, "Read a sale")
+            .reaches(Object)
+            .gives::<SaleBody<'static>>(200),
     ]
 }
 
 fn feed_routes() -> Vec<Route> {
     vec![
         get("/changes", ReadChanges, changes::list_changes, "Follow the documents and acts of a location")
+            .reaches(Named)
             .asks::<changes::ChangeParams>()
             .gives::<changes::Changes>(200),
         get("/reports/kpis", ReadReports, reporting::list_kpis, "Read KPIs and how fresh they are")
+            .reaches(Listed)
             .asks::<reporting::KpiParams>()
             .gives::<reporting::KpiReport>(200),
     ]

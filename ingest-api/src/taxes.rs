@@ -212,7 +212,7 @@ async fn finish(
 
 /// `GET /tax-profiles/{tax_profile_id}`
 pub async fn find_tax_profile(State(app): State<AppState>, PathId(id): PathId) -> Result<Response, ApiError> {
-    let mut tx = app.reads.begin().await?;
+    let mut tx = app.snapshot().await?;
     let profile = db::find(&mut tx, id).await?.ok_or_else(|| ApiError::not_found("tax profile"))?;
     with_etag(StatusCode::OK, &profile, profile.version)
 }
@@ -224,7 +224,7 @@ pub async fn list_tax_profiles(
 ) -> Result<Response, ApiError> {
     let limit = page::limit(params.limit)?;
     let after: Option<Uuid> = app.auth.cursors.open(LIST, params.cursor.as_deref())?;
-    let mut tx = app.reads.begin().await?;
+    let mut tx = app.snapshot().await?;
     let rows = db::list(&mut tx, after, limit + 1).await?;
     let page = Page::of(rows, limit, &app.auth.cursors, LIST, |row: &TaxProfile| row.tax_profile_id)?;
     json_response(StatusCode::OK, &page)

@@ -103,7 +103,7 @@ pub async fn find_terminal(
     if access.principal.terminal().is_some_and(|(own, _)| own.0 != id) {
         return Err(absent());
     }
-    let mut tx = app.reads.begin().await?;
+    let mut tx = app.snapshot().await?;
     let numbers = db::numbers(&mut tx, id).await?;
     let version = terminal.version;
     let body = TerminalWithNumbers {

@@ -265,7 +265,7 @@ pub async fn publish(tx: &mut PgTx, mut write: CatalogWrite, context: &Context, 
 
 /// `GET /users/{user_id}`
 pub async fn find_user(State(app): State<AppState>, access: Access, PathId(id): PathId) -> Result<Response, ApiError> {
-    let mut tx = app.reads.begin().await?;
+    let mut tx = app.snapshot().await?;
     let user = db::find(&mut tx, id).await?.filter(|user| is_visible(&access, user));
     let user = user.ok_or_else(|| ApiError::not_found("user"))?;
     with_etag(StatusCode::OK, &user, user.version)
@@ -289,7 +289,7 @@ pub async fn list_users(
 ) -> Result<Response, ApiError> {
     let limit = page::limit(params.limit)?;
     let after: Option<Uuid> = app.auth.cursors.open(LIST, params.cursor.as_deref())?;
-    let mut tx = app.reads.begin().await?;
+    let mut tx = app.snapshot().await?;
     let rows = db::list(&mut tx, access.scope(), after, limit + 1).await?;
     let page = Page::of(rows, limit, &app.auth.cursors, LIST, |row: &User| row.user_id)?;
     json_response(StatusCode::OK, &page)

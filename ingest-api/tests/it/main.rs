@@ -1,5 +1,7 @@
 //! Tests of the API against a real Postgres, one database per test.
 
+#![allow(clippy::disallowed_methods, reason = "tests read addresses from the environment and write past the product")]
+
 mod access;
 mod auth;
 mod bad_input;
@@ -10,6 +12,7 @@ mod identity;
 mod inventory;
 mod lanes;
 mod last_units;
+mod matrix;
 mod openapi;
 mod outbox;
 mod parked;

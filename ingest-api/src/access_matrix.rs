@@ -1,0 +1,180 @@
+//! Who may call which route where, worked out from the route table and the permission table: what
+//! `docs/access-matrix.md` shows and what a test tries with real tokens, cell by cell.
+
+use axum::http::StatusCode;
+use schemas::ids::{LocationId, TerminalId, UserId};
+use uuid::Uuid;
+
+use crate::access::{Grant, Permission, Principal, Role};
+use crate::router::{Route, routes};
+
+/// How far the permission of a route has to reach, and what happens where it does not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// Nothing in it belongs to a location: a grant anywhere is enough.
+    Anywhere,
+    /// It concerns the whole company: a grant for every location, else 403.
+    Everywhere,
+    /// The object in the path belongs to a location: out of reach it does not exist, 404.
+    Object,
+    /// Body or query name a location: out of reach 403, whether it exists or not.
+    Named,
+    /// As [`Reach::Named`], and users are refused: only an enrolled terminal commits.
+    NamedByTerminal,
+    /// A list of what is in reach; a location named in the query and out of reach is 403.
+    Listed,
+}
+
+impl Reach {
+    /// As the matrix calls it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Reach::Anywhere => "none",
+            Reach::Everywhere => "company",
+            Reach::Object => "path",
+            Reach::Named => "named",
+            Reach::NamedByTerminal => "named, terminals only",
+            Reach::Listed => "list",
+        }
+    }
+}
+
+/// What a caller gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The route does what it is for.
+    Served,
+    /// The list comes without what is asked about.
+    LeftOut,
+    Refused(StatusCode),
+}
+
+impl Outcome {
+    fn text(self) -> String {
+        match self {
+            Outcome::Served => "yes".to_owned(),
+            Outcome::LeftOut => "hidden".to_owned(),
+            Outcome::Refused(status) => status.as_u16().to_string(),
+        }
+    }
+}
+
+/// What `caller` (nobody: no token) gets from a route about something of `location`.
+pub fn outcome(route: &Route, caller: Option<&Principal>, location: LocationId) -> Outcome {
+    let permission = route.permission;
+    if permission == Permission::Public {
+        return Outcome::Served;
+    }
+    let Some(principal) = caller else { return Outcome::Refused(StatusCode::UNAUTHORIZED) };
+    if !principal.may_anywhere(permission) {
+        return Outcome::Refused(StatusCode::FORBIDDEN);
+    }
+    let (is_enough, otherwise) = match route.reach {
+        Reach::Anywhere => (true, Outcome::Served),
+        Reach::Everywhere => (principal.may_everywhere(permission), Outcome::Refused(StatusCode::FORBIDDEN)),
+        Reach::Object => (principal.may(permission, location), Outcome::Refused(StatusCode::NOT_FOUND)),
+        Reach::Named => (principal.may(permission, location), Outcome::Refused(StatusCode::FORBIDDEN)),
+        Reach::NamedByTerminal => {
+            let is_terminal = principal.terminal().is_some();
+            (is_terminal && principal.may(permission, location), Outcome::Refused(StatusCode::FORBIDDEN))
+        }
+        Reach::Listed => (principal.may(permission, location), Outcome::LeftOut),
+    };
+    if is_enough { Outcome::Served } else { otherwise }
+}
+
+/// A column of the matrix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Caller {
+    /// No token.
+    Nobody,
+    /// An enrolled terminal of the own location.
+    Terminal,
+    /// A user whose one grant is for the own location.
+    Here(Role),
+    /// A user whose one grant is for every location.
+    Everywhere(Role),
+}
+
+impl Caller {
+    /// Every column, in order.
+    pub fn all() -> Vec<Caller> {
+        let here = Role::ALL.map(Caller::Here);
+        let everywhere = Role::ALL.map(Caller::Everywhere);
+        [Caller::Nobody, Caller::Terminal].into_iter().chain(here).chain(everywhere).collect()
+    }
+
+    /// Heading of the column.
+    pub fn heading(self) -> String {
+        match self {
+            Caller::Nobody => "no token".to_owned(),
+            Caller::Terminal => "terminal".to_owned(),
+            Caller::Here(role) => role.as_str().to_owned(),
+            Caller::Everywhere(role) => format!("{} everywhere", role.as_str()),
+        }
+    }
+
+    /// Such a caller, whose own location is `own`.
+    pub fn principal(self, own: LocationId) -> Option<Principal> {
+        let user = |role, location_id| Principal::User {
+            user_id: UserId(Uuid::nil()),
+            grants: [Grant { role, location_id }].into(),
+        };
+        match self {
+            Caller::Nobody => None,
+            Caller::Terminal => Some(Principal::Terminal { terminal_id: TerminalId(Uuid::nil()), location_id: own }),
+            Caller::Here(role) => Some(user(role, Some(own))),
+            Caller::Everywhere(role) => Some(user(role, None)),
+        }
+    }
+}
+
+const HEAD: &str = "\
+# Access matrix
+
+Made from `ingest-api/src/router.rs` and `ingest-api/src/access.rs`; do not edit. The tests of `ingest-api` compare it
+with the code and try every cell with real tokens. After a change: `UPDATE_ACCESS_MATRIX=1 ./dev test -- -p ingest-api --test it matrix`.
+
+A cell with two entries says what a caller gets at its own location, then at another one; one entry: the same at both.
+Columns without `everywhere` are callers with one grant, for their own location.
+
+| entry | meaning |
+|---|---|
+| yes | served |
+| hidden | the list is served, without what belongs to that location; naming the location in the query is 403 |
+| 401, 403, 404 | refused |
+
+| reach | what has to be granted |
+|---|---|
+| none | the permission at any location |
+| company | the permission for every location |
+| path | the permission where the object in the path is; elsewhere the object does not exist |
+| named | the permission at the location that the body or the query names |
+| list | lists show what the caller's locations hold |
+
+A general price (without a location) in `POST /prices` needs a grant for every location. Users with `manager` make and edit
+cashiers of their own locations only. A terminal reads itself, not the other terminals of its location.
+";
+
+/// The whole matrix as it is committed.
+pub fn document() -> String {
+    let (own, other) = (LocationId(Uuid::from_u128(1)), LocationId(Uuid::from_u128(2)));
+    let callers = Caller::all();
+    let mut text = format!("{HEAD}\n| route | permission | reach |");
+    for caller in &callers {
+        text.push_str(&format!(" {} |", caller.heading()));
+    }
+    text.push_str(&format!("\n|{}\n", "---|".repeat(callers.len() + 3)));
+    for route in routes() {
+        let (method, path, reach) = (&route.method, route.path, route.reach.as_str());
+        text.push_str(&format!("| {method} {path} | {:?} | {reach} |", route.permission));
+        for caller in &callers {
+            let principal = caller.principal(own);
+            let cell = [own, other].map(|location| outcome(&route, principal.as_ref(), location).text());
+            let cell = if cell[0] == cell[1] { cell[0].clone() } else { cell.join(" / ") };
+            text.push_str(&format!(" {cell} |"));
+        }
+        text.push('\n');
+    }
+    text
+}
