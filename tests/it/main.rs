@@ -2,8 +2,11 @@
 //! per journey. They share the demonstration business and run one after another, since some of them wait
 //! for the platform to be quiet.
 
+#![allow(clippy::disallowed_methods, reason = "tests read addresses from the environment and write past the product")]
+
 mod demo;
 mod downstream;
+mod kpis;
 mod replay;
 mod till_developer;
 mod world;
