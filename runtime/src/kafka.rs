@@ -15,7 +15,7 @@ mod admin;
 mod producer;
 mod restore;
 
-pub use admin::{Keep, TopicSpec, check_topics, contract, ensure_topics, partition_counts};
+pub use admin::{Keep, TopicSpec, check_topics, committed, contract, ensure_topics, partition_counts};
 pub use producer::{Producer, SendError};
 pub use restore::{Reading, Restored, read_from, read_to_end};
 

@@ -14,7 +14,8 @@ use super::{Report, Stores};
 /// A location's rows on one side: key to everything that has to be equal.
 type Rows = HashMap<String, String>;
 
-struct ClickHouse {
+/// ClickHouse over HTTP, as text.
+pub(super) struct ClickHouse {
     http: reqwest::Client,
     url: String,
     user: String,
@@ -22,6 +23,15 @@ struct ClickHouse {
 }
 
 impl ClickHouse {
+    pub(super) fn of(stores: &Stores) -> anyhow::Result<ClickHouse> {
+        Ok(ClickHouse {
+            http: reqwest::Client::builder().timeout(Duration::from_secs(120)).build()?,
+            url: stores.clickhouse.url.clone(),
+            user: stores.clickhouse.user.clone(),
+            password: stores.clickhouse.password.expose_secret().to_owned(),
+        })
+    }
+
     /// Rows of a query whose first column is the key and whose others are compared.
     async fn rows(&self, query: &str) -> anyhow::Result<Rows> {
         let text = self.text(query).await?;
@@ -35,7 +45,8 @@ impl ClickHouse {
         Ok(rows)
     }
 
-    async fn text(&self, query: &str) -> anyhow::Result<String> {
+    /// The answer, columns by tabs.
+    pub(super) async fn text(&self, query: &str) -> anyhow::Result<String> {
         let request = self
             .http
             .post(&self.url)
@@ -52,12 +63,7 @@ impl ClickHouse {
 
 /// Compares every location, waiting until the sink has caught up, at most `stores.drain`.
 pub async fn check(stores: &Stores, report: &mut Report) -> anyhow::Result<()> {
-    let clickhouse = ClickHouse {
-        http: reqwest::Client::builder().timeout(Duration::from_secs(120)).build()?,
-        url: stores.clickhouse.url.clone(),
-        user: stores.clickhouse.user.clone(),
-        password: stores.clickhouse.password.expose_secret().to_owned(),
-    };
+    let clickhouse = ClickHouse::of(stores)?;
     let locations: Vec<Uuid> =
         sqlx::query_scalar("select location_id from locations order by 1").fetch_all(&stores.pg).await?;
     let deadline = Instant::now() + stores.drain;

@@ -6,6 +6,8 @@
 
 mod alerts;
 mod clickhouse;
+mod consumed;
+mod effects;
 mod journal;
 mod ledger;
 mod redis_view;
@@ -42,5 +44,6 @@ pub async fn run(stores: &Stores) -> anyhow::Result<Report> {
     alerts::check(&stores.pg, &dump, &mut report).await?;
     redis_view::check(stores, &mut report).await?;
     clickhouse::check(stores, &mut report).await?;
+    consumed::check(stores, &mut report).await?;
     Ok(report)
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use futures::TryStreamExt;
 use runtime::kafka::Record;
-use schemas::codec::Codec;
+use schemas::codec::{Codec, DecodeError};
 use schemas::events::{LoyaltyBalance, LoyaltyPosted, StockFellLow, StockLevel, StockMoved};
 use schemas::topics::{self, Topic};
 use sqlx::{PgPool, Row};
@@ -35,44 +35,53 @@ pub async fn check(stores: &Stores, report: &mut Report) -> anyhow::Result<Dump>
     stock_state(stores, &codec, deadline, report).await?;
     loyalty_state(stores, &codec, deadline, report).await?;
     let mut dump = Dump::default();
-    let mut alerts = read(stores, topics::ALERTS);
+    let mut alerts = read(stores, topics::ALERTS.name, topics::PARTITIONS);
     while let Some(record) = alerts.next().await? {
-        let Some(payload) = &record.payload else { continue };
-        let alert: StockFellLow = codec.decode(payload).await.context("an alert on the topic")?;
+        let Some(alert) = decoded::<StockFellLow>(&codec, &record).await? else { continue };
         dump.alerts.insert(alert.alert_id, format!("{}:{}", alert.location_id, alert.variant_id));
     }
     Ok(dump)
 }
 
 /// Every record of a topic up to the end it has now, a few at a time, so that memory stays flat.
-struct Reading {
+pub(super) struct Reading {
     records: tokio::sync::mpsc::Receiver<Record>,
     reader: tokio::task::JoinHandle<anyhow::Result<()>>,
-    topic: &'static str,
+    topic: String,
 }
 
-fn read(stores: &Stores, topic: Topic) -> Reading {
+pub(super) fn read(stores: &Stores, topic: &str, partitions: i32) -> Reading {
     let (sender, records) = tokio::sync::mpsc::channel(1_000);
-    let kafka = stores.kafka.clone();
-    let partitions: Vec<i32> = (0..topic.partitions).collect();
+    let (kafka, name) = (stores.kafka.clone(), topic.to_owned());
+    let partitions: Vec<i32> = (0..partitions).collect();
     let reader = tokio::spawn(async move {
-        let read = runtime::kafka::read_to_end(&kafka, topic.name, &partitions, |record| {
+        let read = runtime::kafka::read_to_end(&kafka, &name, &partitions, |record| {
             // A closed channel: the check gave up, and says why itself.
             tokio::task::block_in_place(|| sender.blocking_send(record)).ok();
         });
         read.await.map(|_| ())
     });
-    Reading { records, reader, topic: topic.name }
+    Reading { records, reader, topic: topic.to_owned() }
 }
 
 impl Reading {
     /// The next record, or none at the end of the topic.
-    async fn next(&mut self) -> anyhow::Result<Option<Record>> {
+    pub(super) async fn next(&mut self) -> anyhow::Result<Option<Record>> {
         if let Some(record) = self.records.recv().await {
             return Ok(Some(record));
         }
         (&mut self.reader).await?.with_context(|| format!("reading {}", self.topic))?;
         Ok(None)
+    }
+}
+
+/// The event of a record; nothing when it is a tombstone or cannot be read, which is I26's affair.
+pub(super) async fn decoded<E: schemas::codec::Record>(codec: &Codec, record: &Record) -> anyhow::Result<Option<E>> {
+    let Some(payload) = &record.payload else { return Ok(None) };
+    match codec.decode(payload).await {
+        Ok(event) => Ok(Some(event)),
+        Err(DecodeError::Malformed(_)) => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("a record of {}", record.topic)),
     }
 }
 
@@ -87,7 +96,7 @@ async fn published(stores: &Stores, report: &mut Report) -> anyhow::Result<()> {
     let mut duplicates = 0u64;
     for topic in FROM_OUTBOX {
         let (mut on_topic, mut without_id) = (HashSet::new(), 0u64);
-        let mut reading = read(stores, *topic);
+        let mut reading = read(stores, topic.name, topic.partitions);
         while let Some(record) = reading.next().await? {
             match event_id(&record) {
                 Some(id) if !on_topic.insert(id) => duplicates += 1,
@@ -148,11 +157,10 @@ async fn outbox_events(pg: &PgPool, topic: &Topic) -> anyhow::Result<OutboxEvent
 /// I13: within an entity the first occurrence of each version follows the one before it; a key stays in one partition.
 async fn order(stores: &Stores, codec: &Codec, report: &mut Report) -> anyhow::Result<()> {
     let mut entities = Order::default();
-    let mut reading = read(stores, topics::MOVEMENTS);
+    let mut reading = read(stores, topics::MOVEMENTS.name, topics::PARTITIONS);
     while let Some(record) = reading.next().await? {
         entities.key(&record);
-        let Some(payload) = &record.payload else { continue };
-        let event: StockMoved = codec.decode(payload).await.context("a movement on the topic")?;
+        let Some(event) = decoded::<StockMoved>(codec, &record).await? else { continue };
         entities.see(
             format!("stock {}:{}", event.location_id, event.variant_id),
             event.epoch,
@@ -167,11 +175,10 @@ async fn order(stores: &Stores, codec: &Codec, report: &mut Report) -> anyhow::R
         entities.differing,
     );
     let mut entities = Order::default();
-    let mut reading = read(stores, topics::LOYALTY_ENTRIES);
+    let mut reading = read(stores, topics::LOYALTY_ENTRIES.name, topics::PARTITIONS);
     while let Some(record) = reading.next().await? {
         entities.key(&record);
-        let Some(payload) = &record.payload else { continue };
-        let event: LoyaltyPosted = codec.decode(payload).await.context("a loyalty entry on the topic")?;
+        let Some(event) = decoded::<LoyaltyPosted>(codec, &record).await? else { continue };
         entities.see(format!("account {}", event.account_id), event.epoch, event.version, event.resync);
     }
     report.add(
@@ -222,10 +229,9 @@ impl Order {
 async fn stock_state(stores: &Stores, codec: &Codec, deadline: Instant, report: &mut Report) -> anyhow::Result<()> {
     loop {
         let mut state: HashMap<(Uuid, Uuid), (i64, i64, i64)> = HashMap::new();
-        let mut reading = read(stores, topics::STOCK);
+        let mut reading = read(stores, topics::STOCK.name, topics::PARTITIONS);
         while let Some(record) = reading.next().await? {
-            let Some(payload) = &record.payload else { continue };
-            let level: StockLevel = codec.decode(payload).await.context("a stock level on the state topic")?;
+            let Some(level) = decoded::<StockLevel>(codec, &record).await? else { continue };
             let newest = state.entry((level.location_id.0, level.variant_id.0)).or_default();
             *newest = (*newest).max((level.epoch, level.version, level.qty));
         }
@@ -258,10 +264,9 @@ async fn stock_state(stores: &Stores, codec: &Codec, deadline: Instant, report: 
 async fn loyalty_state(stores: &Stores, codec: &Codec, deadline: Instant, report: &mut Report) -> anyhow::Result<()> {
     loop {
         let mut state: HashMap<Uuid, (i64, i64, i64)> = HashMap::new();
-        let mut reading = read(stores, topics::BALANCES);
+        let mut reading = read(stores, topics::BALANCES.name, topics::PARTITIONS);
         while let Some(record) = reading.next().await? {
-            let Some(payload) = &record.payload else { continue };
-            let balance: LoyaltyBalance = codec.decode(payload).await.context("a balance on the state topic")?;
+            let Some(balance) = decoded::<LoyaltyBalance>(codec, &record).await? else { continue };
             let newest = state.entry(balance.account_id.0).or_default();
             *newest = (*newest).max((balance.epoch, balance.version, balance.points));
         }

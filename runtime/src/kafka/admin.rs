@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use rdkafka::TopicPartitionList;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -152,6 +153,31 @@ pub async fn partition_counts(kafka: &config::Kafka) -> anyhow::Result<BTreeMap<
     })
     .await
     .context("reading Kafka metadata")?
+}
+
+/// The next offset a consumer group has committed per partition of a topic; a partition it never committed is absent.
+pub async fn committed(
+    kafka: &config::Kafka,
+    group: &str,
+    topic: &str,
+    partitions: i32,
+) -> anyhow::Result<BTreeMap<i32, i64>> {
+    let mut settings = client(kafka);
+    settings.set("group.id", group);
+    let mut asked = TopicPartitionList::new();
+    asked.add_partition_range(topic, 0, partitions - 1);
+    let what = format!("offsets of consumer group {group}");
+    let answer = tokio::task::spawn_blocking(move || {
+        // Only asks: without a subscription it never becomes a member.
+        let consumer: BaseConsumer = settings.create()?;
+        consumer.committed_offsets(asked, REQUEST_LIMIT)
+    });
+    let offsets = answer.await.context("asking for offsets")?.with_context(|| what.clone())?;
+    let committed = offsets.elements().into_iter().map(|element| {
+        element.error().with_context(|| what.clone())?;
+        Ok(element.offset().to_raw().filter(|offset| *offset >= 0).map(|offset| (element.partition(), offset)))
+    });
+    Ok(committed.collect::<anyhow::Result<Vec<_>>>()?.into_iter().flatten().collect())
 }
 
 #[cfg(test)]
