@@ -126,6 +126,7 @@ fn issuer() -> String {
 }
 
 /// Reads the environment of this process into `T`. Errors name the variable.
+#[expect(clippy::disallowed_methods, reason = "this is where configuration is read")]
 pub fn load<T: DeserializeOwned>() -> Result<T, ConfigError> {
     from_vars(std::env::vars_os())
 }

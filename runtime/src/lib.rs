@@ -1,6 +1,8 @@
 //! What every Vorca process needs, and no product rule: configuration, telemetry, start and stop, the
 //! admin port, Postgres, Redis, Kafka, the one consumer loop and the error body of the public API.
 
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod config;
 pub mod consumer;
 pub mod dead_letter;

@@ -108,6 +108,7 @@ impl Shutdown {
 
 /// What `main` returns: 0, 78 for wrong configuration, 69 for an absent service, else 70; the error with its
 /// whole chain goes to standard error, as one line of text.
+#[expect(clippy::print_stderr, reason = "the last words of a process, perhaps before there is a log")]
 pub fn exit_code(result: anyhow::Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -235,6 +235,7 @@ where
     E: WriteFailure,
     F: for<'t> Fn(&'t mut PgTx, &'t I) -> BoxFuture<'t, Result<T, E>>,
 {
+    #[expect(clippy::disallowed_methods, reason = "this is the unit of work")]
     let mut tx = pool.begin().await?;
     match work(&mut tx, input).await {
         Ok(value) => {

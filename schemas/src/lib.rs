@@ -18,6 +18,10 @@
 //! | stream | the ordered outbox rows of one location, or of the company |
 //! | slice, mart, view | (location, business_date, slot); KPI table of slices; Redis serving view |
 
+// Money, quantities and rates are integers and exact decimals.
+#![deny(clippy::float_arithmetic)]
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod codec;
 pub mod events;
 pub mod headers;

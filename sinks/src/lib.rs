@@ -4,6 +4,8 @@
 //! identity -> offsets are committed -> [`marts`] recomputes the touched slices. [`reports`] answers KPI
 //! questions and is used by the ingest API as a library. [`view`] keeps Redis.
 
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod marts;
 pub mod migrate;
 pub mod reports;

@@ -1,5 +1,7 @@
 //! Questions to ClickHouse as the analyst asks them: over HTTP, with the rights of a reader.
 
+use std::time::Duration;
+
 use anyhow::{Context, bail};
 use serde::de::DeserializeOwned;
 
@@ -16,7 +18,9 @@ pub async fn query<T: DeserializeOwned>(endpoints: &Endpoints, sql: &str) -> any
 
 /// The answer as text.
 pub async fn text(endpoints: &Endpoints, sql: &str) -> anyhow::Result<String> {
-    let response = reqwest::Client::new()
+    let response = reqwest::Client::builder()
+        .timeout(Duration::from_secs(120))
+        .build()?
         .post(&endpoints.clickhouse)
         .header("X-ClickHouse-User", &endpoints.analyst.login)
         .header("X-ClickHouse-Key", &endpoints.analyst.password)

@@ -60,6 +60,7 @@ impl Endpoints {
     }
 
     /// The platform that `./dev test` started for this test run.
+    #[expect(clippy::disallowed_methods, reason = "this is the configuration of a test run")]
     pub fn from_env() -> anyhow::Result<Endpoints> {
         let path = std::env::var_os(ENDPOINTS_VARIABLE)
             .with_context(|| format!("{ENDPOINTS_VARIABLE} is not set: run ./dev test"))?;

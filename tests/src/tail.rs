@@ -41,8 +41,11 @@ pub async fn run(endpoints: &Endpoints, options: &Options, out: &mut impl Write)
         .create()?;
     let topic = find_topic(&consumer, &options.topic)?;
     consumer.assign(&partitions(&consumer, &topic, options.from_beginning)?)?;
-    let mut schemas =
-        Schemas { registry: endpoints.registry.clone(), http: reqwest::Client::new(), known: HashMap::new() };
+    let mut schemas = Schemas {
+        registry: endpoints.registry.clone(),
+        http: reqwest::Client::builder().timeout(Duration::from_secs(10)).build()?,
+        known: HashMap::new(),
+    };
     let is_terminal = std::io::stdout().is_terminal();
     let mut stream = consumer.stream();
     let mut count = 0;

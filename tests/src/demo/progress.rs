@@ -36,7 +36,8 @@ impl Watch {
             .max_connections(1)
             .acquire_timeout(Duration::from_secs(2))
             .connect_lazy(&endpoints.postgres)?;
-        Ok(Watch { http: reqwest::Client::new(), pool, admin: endpoints.admin.values().cloned().collect() })
+        let http = reqwest::Client::builder().timeout(Duration::from_secs(10)).build()?;
+        Ok(Watch { http, pool, admin: endpoints.admin.values().cloned().collect() })
     }
 
     /// The present distance.

@@ -1,5 +1,7 @@
 //! Where everything of one checkout lies, and what it keeps for life: ports and passwords.
 
+#![expect(clippy::disallowed_methods, reason = "this is the configuration of the launcher")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

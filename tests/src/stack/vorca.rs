@@ -121,6 +121,7 @@ pub fn env_for_job(layout: &Layout, identity: &Identity, job: Job) -> BTreeMap<S
 }
 
 /// A binary of this checkout with exactly this configuration: inherited `VORCA__` variables would be refused or, worse, used.
+#[expect(clippy::disallowed_methods, reason = "looks for what a child must not inherit")]
 pub fn binary(layout: &Layout, name: &str, env: BTreeMap<String, String>) -> Command {
     let mut command = Command::new(layout.bin.join(name));
     for (key, _) in std::env::vars_os() {
