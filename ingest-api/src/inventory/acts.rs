@@ -108,10 +108,9 @@ impl Body for NewReceipt {
     fn check(&mut self, checks: &mut Checks) {
         check_head(checks, self.act_id, &mut self.document_uri, self.effective_at);
         checks.that(self.reason == "receipt", "/reason", "must be `receipt`");
-        check_lines(checks, &self.lines, |line| line.variant_id);
+        check_goods(checks, &self.lines);
         for (i, line) in self.lines.iter().enumerate().take(BULK_ROWS_MAX) {
             checks.range(format_args!("/lines/{i}/qty"), line.qty, 1..=QTY_MAX);
-            checks.range(format_args!("/lines/{i}/unit_cost_minor"), line.unit_cost_minor.unwrap_or(0), 0..=AMOUNT_MAX);
         }
     }
 }
@@ -123,11 +122,10 @@ impl Body for NewAdjustment {
         checks.text("/reason", &mut self.reason, REASON_CHARS_MAX);
         let is_known = ADJUSTMENT_REASONS.contains(&self.reason.as_str());
         checks.that(is_known, "/reason", "must be damage, theft, found, count, internal_use or correction");
-        check_lines(checks, &self.lines, |line| line.variant_id);
+        check_goods(checks, &self.lines);
         for (i, line) in self.lines.iter().enumerate().take(BULK_ROWS_MAX) {
             checks.that(line.delta != 0, format_args!("/lines/{i}/delta"), "must not be 0");
             checks.range(format_args!("/lines/{i}/delta"), line.delta, -QTY_MAX..=QTY_MAX);
-            checks.range(format_args!("/lines/{i}/unit_cost_minor"), line.unit_cost_minor.unwrap_or(0), 0..=AMOUNT_MAX);
         }
     }
 }
@@ -142,6 +140,40 @@ impl Body for NewThresholds {
             checks.range(format_args!("/lines/{i}/hysteresis"), line.hysteresis.unwrap_or(1), 1..=QTY_MAX);
         }
     }
+}
+
+/// A line that moves goods.
+trait Goods {
+    /// Variant, change in thousandths, cost of one unit.
+    fn moved(&self) -> (Uuid, i64, Option<i64>);
+}
+
+impl Goods for ReceiptLine {
+    fn moved(&self) -> (Uuid, i64, Option<i64>) {
+        (self.variant_id, self.qty, self.unit_cost_minor)
+    }
+}
+
+impl Goods for AdjustmentLine {
+    fn moved(&self) -> (Uuid, i64, Option<i64>) {
+        (self.variant_id, self.delta, self.unit_cost_minor)
+    }
+}
+
+fn check_goods(checks: &mut Checks, lines: &[impl Goods]) {
+    check_lines(checks, lines, |line| line.moved().0);
+    for (i, line) in lines.iter().enumerate().take(BULK_ROWS_MAX) {
+        let cost = line.moved().2.unwrap_or(0);
+        checks.range(format_args!("/lines/{i}/unit_cost_minor"), cost, 0..=AMOUNT_MAX);
+    }
+}
+
+fn changes(lines: &[impl Goods]) -> Vec<Change> {
+    let change = |line| {
+        let (variant_id, delta, unit_cost) = Goods::moved(line);
+        Change { variant_id, delta, unit_cost, limits: None }
+    };
+    lines.iter().map(change).collect()
 }
 
 fn check_head(
@@ -191,17 +223,11 @@ pub async fn create_receipt(
     key: IdempotencyKey,
     ValidBytes(new, bytes): ValidBytes<NewReceipt>,
 ) -> Result<Response, ApiError> {
-    let changes = new.lines.iter().map(|line| Change {
-        variant_id: line.variant_id,
-        delta: line.qty,
-        unit_cost: line.unit_cost_minor,
-        limits: None,
-    });
     let act = Act {
         kind: Kind::Receipt,
         act_id: new.act_id,
         location_id: LocationId(new.location_id),
-        changes: changes.collect(),
+        changes: changes(&new.lines),
         reason: new.reason,
         document_uri: new.document_uri,
         effective_at: new.effective_at,
@@ -217,17 +243,11 @@ pub async fn create_adjustment(
     key: IdempotencyKey,
     ValidBytes(new, bytes): ValidBytes<NewAdjustment>,
 ) -> Result<Response, ApiError> {
-    let changes = new.lines.iter().map(|line| Change {
-        variant_id: line.variant_id,
-        delta: line.delta,
-        unit_cost: line.unit_cost_minor,
-        limits: None,
-    });
     let act = Act {
         kind: Kind::Adjustment,
         act_id: new.act_id,
         location_id: LocationId(new.location_id),
-        changes: changes.collect(),
+        changes: changes(&new.lines),
         reason: new.reason,
         document_uri: new.document_uri,
         effective_at: new.effective_at,

@@ -5,66 +5,31 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Child, Command, Stdio};
 use std::str::FromStr;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::{SigSet, Signal};
 
-use super::control::{Answer, Phase, Request, Service, ServiceStatus, Status};
+use self::child::Running;
+use self::supervised::{State, Supervised};
+use super::control::{Answer, Phase, Request, Service, Status};
 use super::layout::{Identity, Layout};
 use super::process::{self, Identified};
-use super::{READY_LIMIT, clickhouse, kafka, postgres, redis, registry, vorca};
+use super::{READY_LIMIT, postgres, vorca};
 use crate::endpoints::write_private;
 
+mod child;
+mod supervised;
+
 const TICK: Duration = Duration::from_millis(50);
-/// A service that was ready for this long has no history of failures any more.
-const STEADY: Duration = Duration::from_secs(30);
-const LONGEST_BACKOFF: Duration = Duration::from_secs(2);
-const LARGE_LOG: u64 = 64 << 20;
 
 enum Event {
     Asked(Request, Sender<Answer>),
     Signalled,
-}
-
-enum State {
-    Stopped,
-    /// Waits for what it needs, then prepares.
-    Waiting,
-    Preparing(JoinHandle<Result<()>>),
-    Running(Running),
-    Backoff(Instant),
-}
-
-struct Running {
-    child: Child,
-    identified: Identified,
-    since: Instant,
-    since_unix_ms: u64,
-    log_from: u64,
-    ready: bool,
-    /// ClickHouse ends when this closes.
-    terminal: Option<OwnedFd>,
-    stop_sent: Option<Instant>,
-    kill_asked: bool,
-}
-
-struct Supervised {
-    service: Service,
-    wanted: bool,
-    state: State,
-    restarts: u32,
-    crashes: u32,
-    failures: u32,
-    last_exit: Option<String>,
 }
 
 pub struct Supervisor {
@@ -273,108 +238,41 @@ impl Supervisor {
             State::Waiting | State::Backoff(_) if !wanted => State::Stopped,
             State::Backoff(until) if Instant::now() < until => State::Backoff(until),
             State::Waiting | State::Backoff(_) if !self.may_start(service) => State::Waiting,
-            State::Waiting | State::Backoff(_) => self.prepare(service),
+            State::Waiting | State::Backoff(_) => {
+                State::Preparing(child::prepare(&self.layout, &self.identity, service))
+            }
             State::Preparing(thread) if !thread.is_finished() => State::Preparing(thread),
             State::Preparing(thread) => {
                 let prepared = thread.join().unwrap_or_else(|_| Err(anyhow!("preparing panicked")));
                 match prepared {
                     Ok(()) if !wanted => State::Stopped,
                     Ok(()) => self.spawn(index),
-                    Err(error) => self.failed(index, &error),
+                    Err(error) => self.services[index].failed(&error),
                 }
             }
             State::Running(running) => self.watch(index, running),
         };
     }
 
-    fn prepare(&self, service: Service) -> State {
-        let (layout, identity) = (self.layout.clone(), self.identity.clone());
-        State::Preparing(std::thread::spawn(move || match service {
-            Service::Postgres => postgres::prepare(&layout, &identity),
-            Service::Redis => redis::prepare(&layout, &identity),
-            Service::Clickhouse => clickhouse::prepare(&layout, &identity),
-            Service::Kafka => kafka::prepare(&layout, &identity),
-            Service::Registry => registry::prepare(&layout),
-            ours => vorca::prepare(&layout, ours),
-        }))
-    }
-
-    fn failed(&mut self, index: usize, error: &anyhow::Error) -> State {
-        let it = &mut self.services[index];
-        it.failures += 1;
-        it.last_exit = Some(format!("{error:#}"));
-        note(&format!("{}: {error:#}", it.service));
-        State::Backoff(Instant::now() + backoff(it.failures))
-    }
-
     fn spawn(&mut self, index: usize) -> State {
-        match self.spawn_child(self.services[index].service) {
+        match Running::start(&self.layout, &self.identity, self.services[index].service) {
             Ok(running) => {
                 note(&format!("{}: started, pid {}", self.services[index].service, running.identified.pid));
                 State::Running(running)
             }
-            Err(error) => self.failed(index, &error),
+            Err(error) => self.services[index].failed(&error),
         }
-    }
-
-    fn spawn_child(&self, service: Service) -> Result<Running> {
-        let (layout, identity) = (&self.layout, &self.identity);
-        let mut terminal = None;
-        let mut command = match service {
-            Service::Postgres => postgres::command(layout, identity)?,
-            Service::Redis => redis::command(layout)?,
-            Service::Kafka => kafka::command(layout)?,
-            Service::Registry => registry::command(layout, identity)?,
-            Service::Clickhouse => clickhouse::command(layout, identity)?,
-            ours => vorca::command(layout, identity, ours)?,
-        };
-        command.stdin(Stdio::null());
-        if service == Service::Clickhouse {
-            let (master, slave) = clickhouse::terminal()?;
-            command.stdin(Stdio::from(slave));
-            terminal = Some(master);
-        }
-        let path = layout.log(service.name());
-        if fs::metadata(&path).is_ok_and(|log| log.len() > LARGE_LOG) {
-            fs::rename(&path, path.with_extension("1"))?;
-        }
-        let log = fs::OpenOptions::new().create(true).append(true).open(&path)?;
-        let log_from = log.metadata()?.len();
-        command.stdout(log.try_clone()?).stderr(log);
-        tie_to_this_thread(&mut command, service);
-        let child = command.spawn().with_context(|| format!("starting {:?}", command.get_program()))?;
-        let pid = child.id() as i32;
-        let identified = Identified::of(pid).unwrap_or(Identified { pid, started: 0 });
-        Ok(Running {
-            child,
-            identified,
-            since: Instant::now(),
-            since_unix_ms: u64::try_from(chrono::Utc::now().timestamp_millis()).unwrap_or(0),
-            log_from,
-            ready: false,
-            terminal,
-            stop_sent: None,
-            kill_asked: false,
-        })
     }
 
     fn watch(&mut self, index: usize, mut running: Running) -> State {
         let (service, wanted) = (self.services[index].service, self.services[index].wanted);
         if let Ok(Some(exit)) = running.child.try_wait() {
-            return self.ended(index, &running, exit);
+            return self.services[index].ended(&self.layout, &running, exit);
         }
         if !wanted && self.may_stop(service) {
-            self.stop_child(service, &mut running);
+            running.stop(service);
         } else if !running.ready {
-            running.ready = match service {
-                Service::Postgres => postgres::is_ready(&self.identity),
-                Service::Redis => redis::is_ready(&self.identity),
-                Service::Kafka => kafka::is_ready(&self.layout, running.log_from),
-                Service::Registry => registry::is_ready(&self.identity),
-                Service::Clickhouse => clickhouse::is_ready(&self.identity),
-                ours => vorca::is_ready(&self.identity, ours),
-            };
-            if running.ready {
+            if running.is_ready(&self.layout, &self.identity, service) {
                 note(&format!("{service}: ready after {:.1} s", running.since.elapsed().as_secs_f64()));
                 self.services[index].failures = 0;
             } else if running.since.elapsed() > READY_LIMIT && self.services[index].failures == 0 {
@@ -384,136 +282,6 @@ impl Supervisor {
             }
         }
         State::Running(running)
-    }
-
-    fn ended(&mut self, index: usize, running: &Running, exit: std::process::ExitStatus) -> State {
-        let how = match exit.signal() {
-            Some(signal) => Signal::try_from(signal).map_or(format!("signal {signal}"), |it| it.as_str().to_owned()),
-            None => format!("exit code {}", exit.code().unwrap_or(-1)),
-        };
-        let it = &mut self.services[index];
-        note(&format!("{}: ended, {how}", it.service));
-        if running.stop_sent.is_some() || !it.wanted {
-            let home = match it.service {
-                Service::Kafka => Some(&self.layout.kafka_home),
-                Service::Registry => Some(&self.layout.registry_home),
-                _ => None,
-            };
-            if let Some(home) = home.filter(|_| running.ready) {
-                super::jvm::keep_recording(&self.layout, home);
-            }
-            return if it.wanted { State::Waiting } else { State::Stopped };
-        }
-        it.last_exit = Some(how);
-        it.restarts += 1;
-        it.crashes += u32::from(!running.kill_asked);
-        it.failures =
-            if running.ready && (running.kill_asked || running.since.elapsed() > STEADY) { 0 } else { it.failures + 1 };
-        State::Backoff(Instant::now() + backoff(it.failures))
-    }
-
-    fn stop_child(&self, service: Service, running: &mut Running) {
-        let patience = Duration::from_secs(match service {
-            Service::Kafka | Service::Registry => 60,
-            _ => 30,
-        });
-        match running.stop_sent {
-            None => {
-                running.stop_sent = Some(Instant::now());
-                match service {
-                    // Fast: ends sessions, writes a checkpoint.
-                    Service::Postgres => running.identified.signal(Signal::SIGINT),
-                    Service::Clickhouse => running.terminal = None,
-                    _ => running.identified.signal(Signal::SIGTERM),
-                }
-                // One that was frozen hears nothing until it goes on.
-                running.identified.signal(Signal::SIGCONT);
-            }
-            Some(sent) if sent.elapsed() > patience => {
-                note(&format!("{service}: does not stop, killed"));
-                running.identified.signal(Signal::SIGKILL);
-            }
-            Some(_) => {}
-        }
-    }
-}
-
-impl Supervised {
-    fn new(service: Service) -> Supervised {
-        Supervised {
-            service,
-            wanted: false,
-            state: State::Stopped,
-            restarts: 0,
-            crashes: 0,
-            failures: 0,
-            last_exit: None,
-        }
-    }
-
-    fn phase(&self) -> Phase {
-        match &self.state {
-            State::Stopped => Phase::Stopped,
-            State::Waiting | State::Preparing(_) => Phase::Preparing,
-            State::Backoff(_) => Phase::Backoff,
-            State::Running(_) if !self.wanted => Phase::Stopping,
-            State::Running(running) if running.stop_sent.is_some() => Phase::Stopping,
-            State::Running(running) if running.ready => Phase::Ready,
-            State::Running(_) => Phase::Starting,
-        }
-    }
-
-    fn status(&self) -> ServiceStatus {
-        let running = match &self.state {
-            State::Running(running) => Some(running),
-            _ => None,
-        };
-        ServiceStatus {
-            service: self.service,
-            phase: self.phase(),
-            process: running.map(|it| it.identified),
-            since: running.map(|it| it.since_unix_ms),
-            restarts: self.restarts,
-            crashes: self.crashes,
-            failures: self.failures,
-            last_exit: self.last_exit.clone(),
-        }
-    }
-}
-
-fn backoff(failures: u32) -> Duration {
-    (Duration::from_millis(200) * 2u32.saturating_pow(failures.min(8))).min(LONGEST_BACKOFF)
-}
-
-/// A group (ClickHouse: a session) of its own, and death together with this thread.
-#[allow(unsafe_code)] // pre_exec is the only way to act between fork and exec.
-fn tie_to_this_thread(command: &mut Command, service: Service) {
-    let signal = match service {
-        Service::Postgres => Signal::SIGINT,
-        Service::Kafka | Service::Registry | Service::Redis | Service::Clickhouse => Signal::SIGKILL,
-        _ => Signal::SIGTERM,
-    };
-    let new_session = service == Service::Clickhouse;
-    if !new_session {
-        command.process_group(0);
-    }
-    let parent = nix::unistd::getpid();
-    let before_exec = move || {
-        if new_session {
-            nix::unistd::setsid()?;
-        }
-        // Blocked in the supervisor and inherited otherwise: Redis would never hear its SIGTERM.
-        SigSet::empty().thread_set_mask()?;
-        nix::sys::prctl::set_pdeathsig(signal)?;
-        // The parent may have died before the line above took effect.
-        if nix::unistd::getppid() != parent {
-            return Err(std::io::Error::from(nix::errno::Errno::ESRCH));
-        }
-        Ok(())
-    };
-    // SAFETY: setsid, sigmask, prctl and getppid are async-signal-safe; nothing is allocated and no lock is taken.
-    unsafe {
-        command.pre_exec(before_exec);
     }
 }
 
