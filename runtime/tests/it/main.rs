@@ -9,4 +9,5 @@ mod frozen;
 mod kafka;
 mod pg;
 mod rebalance;
+mod redis;
 mod support;
