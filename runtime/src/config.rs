@@ -13,6 +13,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+mod checked;
 mod de;
 pub use de::ConfigError;
 
@@ -22,15 +23,15 @@ const PREFIX: &str = "VORCA__";
 #[derive(Debug, Clone, Deserialize)]
 pub struct Postgres {
     /// `postgres://user:password@host:port/database`
+    #[serde(deserialize_with = "checked::postgres_url")]
     pub url: SecretString,
-    /// Connections of all pools of this process together; each binary has its own default.
-    pub max_connections: Option<u32>,
 }
 
 /// The event log.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Kafka {
     /// `host:port[,host:port]`
+    #[serde(deserialize_with = "checked::brokers")]
     pub brokers: String,
     /// Copies of each topic that `migrate` makes; 1 on one machine, 3 in production.
     #[serde(default = "one")]
@@ -48,6 +49,7 @@ impl Kafka {
 #[derive(Debug, Clone, Deserialize)]
 pub struct Registry {
     /// Base URL, for example `http://127.0.0.1:8081/apis/ccompat/v7`.
+    #[serde(deserialize_with = "checked::http_url")]
     pub url: String,
 }
 
@@ -55,12 +57,15 @@ pub struct Registry {
 #[derive(Debug, Clone, Deserialize)]
 pub struct Redis {
     /// `redis://[:password@]host:port/0`
+    #[serde(deserialize_with = "checked::redis_url")]
     pub url: SecretString,
 }
 
 /// The analytics store, over HTTP.
 #[derive(Debug, Clone, Deserialize)]
 pub struct ClickHouse {
+    /// `http://host:port`
+    #[serde(deserialize_with = "checked::http_url")]
     pub url: String,
     pub user: String,
     pub password: SecretString,
@@ -186,6 +191,9 @@ mod tests {
         kafka: Kafka,
         http: Http,
         redis: Option<Redis>,
+        registry: Option<Registry>,
+        #[expect(dead_code, reason = "read, not looked at")]
+        clickhouse: Option<ClickHouse>,
         #[serde(default)]
         log: Log,
     }
@@ -215,10 +223,10 @@ mod tests {
 
     #[test]
     fn a_good_environment_is_read_with_defaults() {
-        let sample = read(&[("VORCA__POSTGRES__MAX_CONNECTIONS", Some("12"))]).unwrap();
+        let sample = read(&[("VORCA__KAFKA__REPLICATION_FACTOR", Some("3"))]).unwrap();
         assert_eq!(sample.postgres.url.expose_secret(), "postgres://u:p@h/d");
-        assert_eq!(sample.postgres.max_connections, Some(12));
-        assert_eq!((sample.kafka.brokers.as_str(), sample.kafka.replication_factor), ("k:9092", 1));
+        assert_eq!((sample.kafka.brokers.as_str(), sample.kafka.replication_factor), ("k:9092", 3));
+        assert_eq!(read(&[]).unwrap().kafka.replication_factor, 1);
         assert_eq!(sample.http.listen.port(), 0);
         assert!(sample.redis.is_none());
         assert_eq!(sample.log.level, Level::Info);
@@ -233,12 +241,38 @@ mod tests {
 
     #[test]
     fn a_value_of_the_wrong_kind_names_its_variable() {
-        let text = refused(&[("VORCA__POSTGRES__MAX_CONNECTIONS", Some("many"))]);
-        assert!(text.starts_with("VORCA__POSTGRES__MAX_CONNECTIONS"), "{text}");
+        let text = refused(&[("VORCA__KAFKA__REPLICATION_FACTOR", Some("many"))]);
+        assert!(text.starts_with("VORCA__KAFKA__REPLICATION_FACTOR"), "{text}");
         let text = refused(&[("VORCA__HTTP__LISTEN", Some("8080"))]);
         assert!(text.starts_with("VORCA__HTTP__LISTEN"), "{text}");
         let text = refused(&[("VORCA__LOG__LEVEL", Some("loud"))]);
         assert!(text.starts_with("VORCA__LOG__LEVEL") && text.contains("debug"), "{text}");
+    }
+
+    #[test]
+    fn an_address_that_could_never_be_reached_names_its_variable() {
+        for (variable, bad) in [
+            ("VORCA__POSTGRES__URL", &["", "db:5432", "mysql://u:secret@h/d", "postgres://u:secret@h:x/d"][..]),
+            ("VORCA__REDIS__URL", &["h:6379", "http://secret@h", "redis://:secret@h:x"]),
+            ("VORCA__CLICKHOUSE__URL", &["", "h:8123", "http://", "tcp://h:9000", "http://h:x", "http://a b"]),
+            ("VORCA__REGISTRY__URL", &["", "localhost:8081", "https//h", "/apis"]),
+            ("VORCA__KAFKA__BROKERS", &["", "k", "k:", ":9092", "k:9092,", "k:9092;l:9092", "k:99999"]),
+        ] {
+            for bad in bad {
+                let text = refused(&[
+                    ("VORCA__CLICKHOUSE__USER", Some("u")),
+                    ("VORCA__CLICKHOUSE__PASSWORD", Some("p")),
+                    (variable, Some(bad)),
+                ]);
+                assert!(text.starts_with(&format!("{variable} is not usable: expected")), "{bad}: {text}");
+                assert!(!text.contains("secret"), "{text}");
+            }
+        }
+        let good = [
+            ("VORCA__KAFKA__BROKERS", Some("a:9092, [::1]:9093")),
+            ("VORCA__REGISTRY__URL", Some("https://registry/apis/ccompat/v7")),
+        ];
+        assert_eq!(read(&good).unwrap().registry.unwrap().url, "https://registry/apis/ccompat/v7");
     }
 
     #[test]

@@ -66,6 +66,15 @@ quantity!(
 /// Thousandths in one unit of measure.
 pub const QTY_SCALE: i64 = 1_000;
 
+/// Largest magnitude of an amount in minor units, and of a quantity in thousandths, that every store of the platform
+/// holds exactly: beyond it the decimals of the analysts' views end. What is larger is refused at the door.
+pub const FIGURE_MAX: i64 = 90_000_000_000_000;
+
+/// The figure itself, or [`Overflow`] beyond [`FIGURE_MAX`].
+pub fn storable(figure: i64) -> Result<i64, Overflow> {
+    if (-FIGURE_MAX..=FIGURE_MAX).contains(&figure) { Ok(figure) } else { Err(Overflow) }
+}
+
 /// How an exact figure becomes whole minor units. The mode acts on the magnitude and the sign is put
 /// back, so that a refund mirrors its sale.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -201,6 +210,15 @@ pub fn ratio(rate: Decimal) -> (i128, i128) {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Currency([u8; 3]);
 
+/// Codes of ISO 4217 that money is counted in: no metals, no funds of banks, no test codes.
+const LISTED: &str = "
+    AED AFN ALL AMD ANG AOA ARS AUD AWG AZN BAM BBD BDT BGN BHD BIF BMD BND BOB BRL BSD BTN BWP BYN BZD CAD CDF CHF CLF
+    CLP CNY COP CRC CUP CVE CZK DJF DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GNF GTQ GYD HKD HNL HRK HTG
+    HUF IDR ILS INR IQD IRR ISK JMD JOD JPY KES KGS KHR KMF KPW KRW KWD KYD KZT LAK LBP LKR LRD LSL LYD MAD MDL MGA MKD
+    MMK MNT MOP MRU MUR MVR MWK MXN MYR MZN NAD NGN NIO NOK NPR NZD OMR PAB PEN PGK PHP PKR PLN PYG QAR RON RSD RUB RWF
+    SAR SBD SCR SDG SEK SGD SHP SLE SOS SRD SSP STN SVC SYP SZL THB TJS TMT TND TOP TRY TTD TWD TZS UAH UGX USD UYI UYU
+    UYW UZS VED VES VND VUV WST XAF XCD XCG XOF XPF YER ZAR ZMW ZWG";
+
 /// A text that is no currency code.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is no currency: use the three capital letters of ISO 4217, for instance EUR")]
@@ -210,6 +228,11 @@ impl Currency {
     /// The code.
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+
+    /// Whether ISO 4217 lists the code as money that people pay with.
+    pub fn is_listed(&self) -> bool {
+        LISTED.split_ascii_whitespace().any(|code| code == self.as_str())
     }
 
     /// Decimal places between the unit people speak of and the minor unit (ISO 4217: EUR 2, JPY 0, KWD 3).

@@ -15,6 +15,11 @@ impl From<DateTime<Utc>> for Timestamp {
 }
 
 impl Timestamp {
+    /// Whether its date, in UTC, is one that every store can hold: [`FIRST_DAY`] to [`LAST_DAY`].
+    pub fn is_storable(self) -> bool {
+        (i64::from(FIRST_DAY.0)..=i64::from(LAST_DAY.0)).contains(&self.0.div_euclid(MICROS_OF_DAY))
+    }
+
     /// The instant as a date and time; clamps what chrono cannot represent to its own range.
     pub fn to_utc(self) -> DateTime<Utc> {
         DateTime::from_timestamp_micros(self.0).unwrap_or(if self.0 < 0 {
@@ -29,6 +34,12 @@ impl Timestamp {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Day(pub i32);
+
+/// 1900-01-01 and 2299-12-31, the ends of ClickHouse's dates: no store of the platform is asked to hold others.
+pub const FIRST_DAY: Day = Day(-25_567);
+pub const LAST_DAY: Day = Day(120_529);
+/// Microseconds of a day of UTC.
+pub const MICROS_OF_DAY: i64 = 86_400_000_000;
 
 const UNIX_DAY: NaiveDate = NaiveDate::from_ymd_opt(1970, 1, 1).unwrap();
 

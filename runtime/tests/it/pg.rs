@@ -10,7 +10,7 @@ use sqlx::{Executor as _, PgPool, Row as _};
 
 fn database() -> Postgres {
     match std::env::var("DATABASE_URL") {
-        Ok(url) => Postgres { url: url.into(), max_connections: None },
+        Ok(url) => Postgres { url: url.into() },
         Err(_) => panic!("DATABASE_URL is not set: run ./dev test"),
     }
 }

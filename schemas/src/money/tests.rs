@@ -99,11 +99,22 @@ fn currencies_know_their_exponent() {
     }
     assert_eq!("EUR".parse::<Currency>().unwrap().text(5), "0.05");
     assert_eq!("EUR".parse::<Currency>().unwrap().text(i64::MIN), "-92233720368547758.08");
+    for (code, is_listed) in [("EUR", true), ("ZWG", true), ("ZZZ", false), ("XTS", false), ("XAU", false)] {
+        assert_eq!(code.parse::<Currency>().unwrap().is_listed(), is_listed, "{code}");
+    }
     for bad in ["eur", "EU", "EURO", "E€", ""] {
         assert!(bad.parse::<Currency>().is_err(), "{bad}");
     }
     assert_eq!(serde_json::to_string(&"EUR".parse::<Currency>().unwrap()).unwrap(), "\"EUR\"");
     assert!(serde_json::from_str::<Currency>("\"eur\"").is_err());
+}
+
+#[test]
+fn what_the_views_cannot_hold_is_not_storable() {
+    assert_eq!(storable(-FIGURE_MAX), Ok(-FIGURE_MAX));
+    for figure in [FIGURE_MAX + 1, -FIGURE_MAX - 1, i64::MIN] {
+        assert_eq!(storable(figure), Err(Overflow));
+    }
 }
 
 #[test]
