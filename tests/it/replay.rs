@@ -65,6 +65,10 @@ fn fixture(directory: &Path) -> (PathBuf, PathBuf) {
         "F0;x;906;01.06.2019;10:00;AB-00;kurz;1",
         "F0;x;907;01.06.2019;10:00;AB-00;Bruch;1;1,005;;",
         "F0;x;908;01.06.2099;10:00;AB-00;Morgen;1;1,00;;",
+        "F9;x;909;30.12.1899;00:00;AB-00;Leere Zelle;1;1,00;;",
+        "F0;x;910;01.06.2019;10:00;AB-00;Zu viel;1;20000000000,00;;",
+        "F0;x;911;01.06.2019;10:00;AB-00;\"12 Zoll;1;1,00;;",
+        "F0;x;912;01.06.2019;10:00;AB-00;Danach;0;0,00;;",
     ] {
         writeln!(text, "{dirt}\r").unwrap();
     }
@@ -109,11 +113,12 @@ async fn a_dirty_export_is_sold_once_however_often_it_is_run() {
     let report = replay::run(&world.endpoints, &file, &map).await.unwrap();
     let found = report.reconciliation.as_ref().unwrap();
     assert_eq!(found.differences, []);
-    assert_eq!((report.plan.rows, report.plan.documents), (369, 91));
+    assert_eq!((report.plan.rows, report.plan.documents), (373, 91));
     assert_eq!((found.accepted_rows, found.days), (360, 6));
     let refused: Vec<(&str, u64)> = found.refused.iter().map(|(code, count)| (code.as_str(), *count)).collect();
     let expected = [
         ("amount_precision", 1),
+        ("amount_too_large", 1),
         ("bad_number", 1),
         ("bad_time", 1),
         ("column_count", 1),
@@ -121,7 +126,9 @@ async fn a_dirty_export_is_sold_once_however_often_it_is_run() {
         ("missing_amount", 1),
         ("missing_sku", 1),
         ("return_line", 1),
-        ("zero_quantity", 1),
+        ("time_out_of_range", 1),
+        ("unbalanced_quote", 1),
+        ("zero_quantity", 2),
     ];
     assert_eq!(refused, expected);
     let lines = std::fs::read_to_string(&report.report).unwrap();

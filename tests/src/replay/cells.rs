@@ -1,6 +1,8 @@
 //! Cells of foreign files to exact values: amounts, quantities, instants. Pure; every refusal says why.
 
-use chrono::{DateTime, NaiveDate, NaiveDateTime, TimeDelta, TimeZone, Utc};
+use std::ops::RangeInclusive;
+
+use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;
 use rust_decimal::{Decimal, RoundingStrategy};
 
@@ -8,6 +10,10 @@ use super::map::Constants;
 
 /// A stable code and a sentence for people.
 pub type Refusal = (&'static str, String);
+
+/// Years of instants. The API takes 1900 to 2199; the days around the turn to 1900 are what spreadsheets make of an
+/// empty cell.
+const YEARS: RangeInclusive<i32> = 1901..=2199;
 
 /// A figure closer than this to a whole minor unit is that unit: exports written from binary floats.
 const NOISE: Decimal = Decimal::from_parts(1, 0, 0, false, 6);
@@ -96,11 +102,16 @@ pub fn instant(cell: &str, constants: &Constants) -> Result<DateTime<Utc>, Refus
     if cell.is_empty() {
         return Err(("missing_time", "the time is empty".to_owned()));
     }
-    constants
+    let at = constants
         .time_formats
         .iter()
         .find_map(|format| by_format(cell, format, constants))
-        .ok_or_else(|| ("bad_time", format!("{cell:?} fits none of the formats")))
+        .ok_or_else(|| ("bad_time", format!("{cell:?} fits none of the formats")))?;
+    if !YEARS.contains(&at.year()) {
+        let (first, last) = (YEARS.start(), YEARS.end());
+        return Err(("time_out_of_range", format!("{cell:?} does not lie in the years {first} to {last}")));
+    }
+    Ok(at)
 }
 
 fn by_format(cell: &str, format: &str, constants: &Constants) -> Option<DateTime<Utc>> {

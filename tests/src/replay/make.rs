@@ -41,7 +41,7 @@ pub fn terminal(map: &Map, location: &str, n: usize) -> Uuid {
 pub struct Ids(HashMap<Uuid, Uuid>);
 
 impl Ids {
-    fn put(&mut self, kind: &str, key: &str, id: Uuid) {
+    pub(super) fn put(&mut self, kind: &str, key: &str, id: Uuid) {
         self.0.insert(derived_id(kind, key), id);
     }
     /// Id of a SKU; None when the API has no such variant.

@@ -5,8 +5,14 @@ use std::path::Path;
 use anyhow::{Context, ensure};
 use chrono::NaiveTime;
 use chrono_tz::Tz;
+use rust_decimal::Decimal;
 use schemas::money::Currency;
 use serde::Deserialize;
+
+use super::rows::{CODE_MAX, clean};
+
+/// Longest name of an import.
+const NAME_MAX: usize = 49;
 
 /// A whole map file.
 #[derive(Debug, Clone, Deserialize)]
@@ -187,6 +193,16 @@ impl Map {
         ensure!((1..=99).contains(&map.constants.tills_per_location), "tills_per_location is 1 to 99");
         let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         ensure!(!map.name.is_empty() && map.name.chars().all(is_plain), "name: a-z, 0-9 and - only");
+        // together with a slash and a code it is an identifier of the API
+        ensure!(map.name.len() <= NAME_MAX, "name: {NAME_MAX} characters at most, this has {}", map.name.len());
+        let tax = &map.constants.tax;
+        let is_code = clean(&tax.profile) == tax.profile && (1..=CODE_MAX).contains(&tax.profile.chars().count());
+        ensure!(is_code, "constants.tax.profile: 1 to {CODE_MAX} visible characters");
+        let is_rate = tax
+            .rate
+            .parse::<Decimal>()
+            .is_ok_and(|rate| !rate.is_sign_negative() && rate < Decimal::TEN && rate.normalize().scale() <= 6);
+        ensure!(is_rate, "constants.tax.rate: a decimal from 0 to below 10 with six places at most");
         Ok(map)
     }
 }
@@ -205,5 +221,16 @@ mod tests {
         let text = include_str!("../../../maps/completejourney.toml");
         assert!(Map::parse(&text.replace("quantity =", "amount = \"x\"\nquantity =")).is_err());
         assert!(Map::parse(&text.replace("quantity =", "quantiy = \"x\"\nquantity =")).is_err());
+    }
+    #[test]
+    fn what_the_api_would_refuse_of_a_map_is_named_before_anything_is_made() {
+        let text = include_str!("../../../maps/completejourney.toml");
+        let refused = |old: &str, new: &str| Map::parse(&text.replace(old, new)).map(drop).unwrap_err().to_string();
+        let name = |length| format!("name = \"{}\"", "n".repeat(length));
+        Map::parse(&text.replace("name = \"completejourney\"", &name(49))).unwrap();
+        let why = refused("name = \"completejourney\"", &name(50));
+        assert_eq!(why, "name: 49 characters at most, this has 50");
+        assert!(refused("rate = \"0\"", "rate = \"19 %\"").contains("tax.rate"));
+        assert!(refused("profile = \"completejourney\"", "profile = \" \"").contains("tax.profile"));
     }
 }

@@ -4,6 +4,7 @@
 //! an import can be stopped at any time and run again without selling anything twice.
 
 pub mod cells;
+pub mod lines;
 pub mod make;
 pub mod map;
 pub mod plan;

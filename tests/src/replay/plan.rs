@@ -15,9 +15,12 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::map::{Constants, Map};
-use super::rows::{Reader, Refused, Row, clean, fold};
+use super::rows::{Reader, Refused, Row, clean, fold, unit_price};
 use super::sort::{Entry, Merge, Sorter};
 use super::source::Source;
+
+/// Goes up when the same file is read differently: kept plans are made again.
+const FORM: u8 = 2;
 
 /// A document of the file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -72,7 +75,7 @@ pub struct Variant {
 /// A file made ready, kept beside its sorted documents.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
-    /// Of the file and its map: another plan is made when either changes.
+    /// Of the file, its map and how they are read: another plan is made when any of it changes.
     pub fingerprint: String,
     pub rows: u64,
     pub refused_rows: u64,
@@ -121,6 +124,7 @@ pub fn find_or_make(file: &Path, map: &Map, map_text: &str, files: &Files) -> an
 
 fn fingerprint(file: &Path, map: &Map, map_text: &str) -> anyhow::Result<String> {
     let mut hash = Sha256::new();
+    hash.update([FORM]);
     hash.update(map_text.as_bytes());
     for path in std::iter::once(file.to_owned()).chain(master_path(file, map)) {
         let mut source = File::open(&path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -149,7 +153,7 @@ fn make(file: &Path, map: &Map, fingerprint: String, files: &Files) -> anyhow::R
     let reader = Reader::new(map, &source)?;
     while let Some(raw) = source.next_row()? {
         rows += 1;
-        match reader.read(raw.line, &raw.record) {
+        match reader.read(raw) {
             Ok(row) => {
                 things.push(&row)?;
                 by_document.push(document_key(&row, &map.constants), serde_json::to_vec(&row)?)?;
@@ -192,12 +196,11 @@ impl Things {
         let is_measured = row.qty % 1_000 != 0;
         let key = [b"v", row.sku.as_bytes()].concat();
         if self.is_new([&key[..], &[0, u8::from(is_measured)]].concat()) {
-            let unit_price = i128::from(row.amount_minor) * 1_000;
             let variant = Variant {
                 sku: row.sku.clone(),
                 name: row.description.clone(),
                 category: row.category.clone(),
-                price_minor: i64::try_from((unit_price + i128::from(row.qty) - 1) / i128::from(row.qty))?,
+                price_minor: i64::try_from(unit_price(row.amount_minor, row.qty))?,
                 is_measured,
             };
             self.sorter.push(key, serde_json::to_vec(&variant)?)?;
@@ -226,6 +229,9 @@ fn push_master(things: &mut Sorter, file: &Path, map: &Map) -> anyhow::Result<()
     let (sku, description) = (source.column(&master.sku)?, source.columns(&master.description)?);
     let category = master.category.as_ref().map(|name| source.column(name)).transpose()?;
     while let Some(raw) = source.next_row()? {
+        if raw.broken.is_some() {
+            continue;
+        }
         let cell = |column: usize| clean(&String::from_utf8_lossy(raw.record.get(column).unwrap_or_default()));
         let name = clean(&description.iter().map(|column| cell(*column)).collect::<Vec<_>>().join(" "));
         let (sku, category) = (fold(&cell(sku)), category.map(cell).unwrap_or_default());

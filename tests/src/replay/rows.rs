@@ -3,15 +3,19 @@
 use chrono::{DateTime, Utc};
 use csv::ByteRecord;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use unicode_normalization::UnicodeNormalization;
 
 use super::cells::{self, Refusal};
 use super::map::{Constants, Map, Sign};
-use super::source::Source;
+use super::source::{Raw, Source};
 
 /// Longest text sent to the API; more is cut off.
 const TEXT_MAX: usize = 120;
 /// Longest SKU, location or customer: these are never cut, since two could become one.
-const CODE_MAX: usize = 50;
+pub const CODE_MAX: usize = 50;
+/// Largest amount and unit price the API takes, minor units.
+const AMOUNT_MAX: i64 = 1_000_000_000_000;
 
 /// One row that can be sold.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -110,11 +114,15 @@ impl<'a> Reader<'a> {
     }
 
     /// The row, or why it is refused.
-    pub fn read(&self, line: u64, record: &ByteRecord) -> Result<Row, Refused> {
-        let cells = Cells(record);
-        self.row(line, &cells).map_err(|(code, reason)| Refused {
+    pub fn read(&self, raw: Raw) -> Result<Row, Refused> {
+        let (line, cells) = (raw.line, Cells(&raw.record));
+        let row = match raw.broken {
+            Some(refusal) => Err(refusal),
+            None => self.row(line, &cells),
+        };
+        row.map_err(|(code, reason)| Refused {
             line,
-            document: cells.joined(&self.document).unwrap_or_default(),
+            document: cells.number(&self.document).unwrap_or_default(),
             sku: cells.text(self.sku).unwrap_or_default(),
             code: code.to_owned(),
             reason,
@@ -141,14 +149,17 @@ impl<'a> Reader<'a> {
         }
         let discount_minor = self.discount(cells)?;
         let amount_minor = self.amount(cells, qty, discount_minor)?;
+        if amount_minor > AMOUNT_MAX || unit_price(amount_minor, qty) > i128::from(AMOUNT_MAX) {
+            return Err(("amount_too_large", format!("more than {AMOUNT_MAX} minor units, or that for one unit")));
+        }
         let location = required(cells.code(self.location)?, "missing_location")?;
         Ok(Row {
             line,
-            document: required(cells.joined(&self.document)?, "missing_document")?,
+            document: required(cells.number(&self.document)?, "missing_document")?,
             location_name: self.location_name.map(|column| cells.text(column)).transpose()?.unwrap_or_default(),
             location,
             occurred_at: cells::instant(&cells.joined(&self.time)?, self.constants)?,
-            sku: required(fold(&cells.code(self.sku)?), "missing_sku")?,
+            sku: required(short(fold(&cells.code(self.sku)?))?, "missing_sku")?,
             description: cells.joined(&self.description)?,
             category: self.category.map(|column| cells.text(column)).transpose()?.unwrap_or_default(),
             qty,
@@ -162,7 +173,8 @@ impl<'a> Reader<'a> {
         let mut sum: i64 = 0;
         for column in &self.discounts {
             let amount = cells::amount(&cells.text(*column)?, self.constants)?;
-            let amount = if self.constants.discount_sign == Sign::Negative { -amount } else { amount };
+            let is_negative = self.constants.discount_sign == Sign::Negative;
+            let amount = if is_negative { amount.saturating_neg() } else { amount };
             if amount < 0 {
                 return Err(("negative_discount", "a discount that raises the price".to_owned()));
             }
@@ -210,47 +222,83 @@ fn overflow() -> Refusal {
     ("overflow", "the amounts are out of range".to_owned())
 }
 
+/// Price of one unit in minor units, rounded up.
+pub fn unit_price(amount_minor: i64, qty: i64) -> i128 {
+    (i128::from(amount_minor) * 1_000 + i128::from(qty) - 1) / i128::from(qty)
+}
+
+fn short(code: String) -> Result<String, Refusal> {
+    if code.chars().count() > CODE_MAX {
+        return Err(("too_long", format!("longer than {CODE_MAX} characters")));
+    }
+    Ok(code)
+}
+
 /// Cells of one row as clean text.
 struct Cells<'a>(&'a ByteRecord);
 
 impl Cells<'_> {
-    fn text(&self, column: usize) -> Result<String, Refusal> {
+    fn whole(&self, column: usize) -> Result<String, Refusal> {
         let bytes = self.0.get(column).unwrap_or_default();
         let text = std::str::from_utf8(bytes)
             .map_err(|_| ("bad_encoding", "not text in the encoding of the map".to_owned()))?;
-        Ok(clean(text))
+        Ok(tidy(text))
+    }
+
+    fn text(&self, column: usize) -> Result<String, Refusal> {
+        self.whole(column).map(cut)
     }
 
     fn code(&self, column: usize) -> Result<String, Refusal> {
-        let text = self.text(column)?;
-        if text.chars().count() > CODE_MAX {
-            return Err(("too_long", format!("longer than {CODE_MAX} characters")));
-        }
-        Ok(text)
+        short(self.whole(column)?)
+    }
+
+    fn whole_joined(&self, columns: &[usize]) -> Result<String, Refusal> {
+        let cells: Vec<String> = columns.iter().map(|column| self.whole(*column)).collect::<Result<_, _>>()?;
+        Ok(tidy(&cells.join(" ")))
     }
 
     fn joined(&self, columns: &[usize]) -> Result<String, Refusal> {
-        let cells: Vec<String> = columns.iter().map(|column| self.text(*column)).collect::<Result<_, _>>()?;
-        Ok(clean(&cells.join(" ")))
+        self.whole_joined(columns).map(cut)
+    }
+
+    /// A document's number. The end of a long one becomes its hash, so that two never become one.
+    fn number(&self, columns: &[usize]) -> Result<String, Refusal> {
+        let number = self.whole_joined(columns)?;
+        if number.chars().count() <= TEXT_MAX {
+            return Ok(number);
+        }
+        let digest = Sha256::digest(number.as_bytes());
+        let hash: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        let begin: String = number.chars().take(TEXT_MAX - hash.len() - 1).collect();
+        Ok(format!("{begin}~{hash}"))
     }
 }
 
-/// The one spelling of a SKU.
+/// The one spelling of a SKU, the same as the API's: without it two spellings would be two products.
 pub fn fold(sku: &str) -> String {
     // upper first, so that letters with several lower forms become one
-    sku.to_uppercase().to_lowercase()
+    sku.to_uppercase().to_lowercase().nfc().collect()
 }
 
-/// One line of printable text: control characters and runs of blanks become one blank, what cannot be
-/// seen is left out.
+/// One short line of printable text.
 pub fn clean(text: &str) -> String {
+    cut(tidy(text))
+}
+
+fn cut(text: String) -> String {
+    if text.len() <= TEXT_MAX { text } else { text.chars().take(TEXT_MAX).collect() }
+}
+
+/// One line of printable text in the spelling the API stores (NFC): control characters and runs of blanks
+/// become one blank, what cannot be seen is left out.
+fn tidy(text: &str) -> String {
     let is_unseen = |c: char| {
         matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
             | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
     };
-    let text: String = text.chars().filter(|c| !is_unseen(*c)).map(|c| if c.is_control() { ' ' } else { c }).collect();
-    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    text.chars().take(TEXT_MAX).collect()
+    let seen = text.chars().filter(|c| !is_unseen(*c)).map(|c| if c.is_control() { ' ' } else { c });
+    seen.nfc().collect::<String>().split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -264,7 +312,7 @@ mod tests {
         let bytes = format!("{HEADER}{row}\n").into_bytes();
         let mut source = Source::over(Box::new(std::io::Cursor::new(bytes)), &map.constants).unwrap();
         let raw = source.next_row().unwrap().unwrap();
-        Reader::new(&map, &source).unwrap().read(raw.line, &raw.record)
+        Reader::new(&map, &source).unwrap().read(raw)
     }
 
     #[test]
@@ -286,6 +334,11 @@ mod tests {
             ("7,,31,1,1,1,0.0,0.0,2017-01-28 19:06:53", "missing_location"),
             ("7,309,,1,1,1,0.0,0.0,2017-01-28 19:06:53", "missing_document"),
             ("7,309,31,1,1,1,0.0,0.0,soon", "bad_time"),
+            ("7,309,31,1,1,1,0.0,0.0,1899-12-30 00:00:00", "time_out_of_range"),
+            ("7,309,31,1,1,1,0.0,0.0,9999-12-31 00:00:00", "time_out_of_range"),
+            ("7,309,31,1,1,10000000000.01,0.0,0.0,2017-01-28 19:06:53", "amount_too_large"),
+            ("7,309,31,1,0.001,10000001,0.0,0.0,2017-01-28 19:06:53", "amount_too_large"),
+            ("7,309,31,ßßßßßßßßßßßßßßßßßßßßßßßßßßß,1,1,0.0,0.0,2017-01-28 19:06:53", "too_long"),
             ("7,309,31,1,1,1,-0.5,0.0,2017-01-28 19:06:53", "negative_discount"),
             ("7,309,31,1,1", "column_count"),
             ("7,309,31,1,2000000,1,0.0,0.0,2017-01-28 19:06:53", "quantity_too_large"),
@@ -300,5 +353,21 @@ mod tests {
         let refused = read("7,309,31,1,0,0,0,0,2017-01-28 19:06:53").unwrap_err();
         assert_eq!((refused.line, refused.document.as_str(), refused.sku.as_str()), (2, "31", "1"));
         assert!(!refused.reason.is_empty());
+    }
+    #[test]
+    fn text_is_read_in_the_one_spelling_the_api_stores() {
+        let [composed, decomposed] = ["Zo\u{eb}", "Zoe\u{308}"]
+            .map(|name| read(&format!("{name},{name},{name},{name},1,1,0,0,2017-01-28 19:06:53")).unwrap());
+        assert_eq!(composed, decomposed);
+        assert_eq!(decomposed.customer.as_deref(), Some("Zo\u{eb}"));
+    }
+
+    #[test]
+    fn long_numbers_of_documents_stay_apart() {
+        let long = "9".repeat(200);
+        let number = |end: &str| read(&format!("7,309,{long}{end},1,1,1,0,0,2017-01-28 19:06:53")).unwrap().document;
+        assert_ne!(number("1"), number("2"));
+        assert_eq!(number("1"), number("1"));
+        assert_eq!(number("1").chars().count(), TEXT_MAX);
     }
 }

@@ -122,9 +122,9 @@ async fn sell(import: &Import, terminal: &mut Terminal, document: &Document) -> 
         import.counts.refused.fetch_add(1, Ordering::Relaxed);
         import.log.note_refused(RefusedDocument { sale_id: document.sale_id, code: code.to_owned(), reason })
     };
-    let sale = match sale(import, document) {
+    let sale = match sale(&import.map, &import.ids, document) {
         Ok(sale) => sale,
-        Err(missing) => return refuse("unknown_variant", format!("the API took no product {missing}")),
+        Err((code, missing)) => return refuse(code, format!("the API has none by the code {missing}")),
     };
     for _ in 0..10 {
         match terminal.sell(sale.clone()).await? {
@@ -149,24 +149,28 @@ fn reason(problem: &crate::client::Problem) -> String {
     }
 }
 
-/// The document as its till would have sent it; else the SKU that is missing.
-fn sale<'a>(import: &Import, document: &'a Document) -> Result<Sale, &'a str> {
+/// The document as its till would have sent it; else what of it the API does not have.
+fn sale<'a>(map: &Map, ids: &Ids, document: &'a Document) -> Result<Sale, (&'static str, &'a str)> {
     let total_minor = document.paid_minor();
     let paid = Tender { kind: TenderKind::Other, amount_minor: total_minor, card: None };
     let mut lines = Vec::with_capacity(document.lines.len());
     for (line, line_no) in document.lines.iter().zip(1..) {
-        let variant_id = import.ids.variant(&line.sku).ok_or(line.sku.as_str())?;
+        let variant_id = ids.variant(&line.sku).ok_or(("unknown_variant", line.sku.as_str()))?;
         lines.push(sale_line(line, line_no, variant_id));
     }
+    let customer_id = match &document.customer {
+        Some(customer) => Some(ids.member(customer).ok_or(("unknown_customer", customer.as_str()))?),
+        None => None,
+    };
     Ok(Sale {
         sale_id: document.sale_id,
         location_id: Uuid::nil(),
         terminal_seq: 0,
         receipt: Receipt { series_epoch: 1, number: 0 },
-        cashier_id: make::cashier(&import.map),
-        customer_id: document.customer.as_ref().and_then(|customer| import.ids.member(customer)),
+        cashier_id: make::cashier(map),
+        customer_id,
         occurred_at: document.occurred_at.to_rfc3339_opts(SecondsFormat::Micros, true),
-        currency: import.map.constants.currency.to_string(),
+        currency: map.constants.currency.to_string(),
         lines,
         tenders: if total_minor == 0 { Vec::new() } else { vec![paid] },
         total_minor,
@@ -182,5 +186,29 @@ fn sale_line(line: &DocumentLine, line_no: i32, variant_id: Uuid) -> Line {
         qty: line.qty,
         discount: (amount_minor > 0).then(|| Discount::Amount { amount_minor, reason: reason() }),
         override_: Some(Override { amount_minor: line.amount_minor, reason: reason() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_loses_neither_its_products_nor_its_customer() {
+        let map = Map::parse(include_str!("../../../maps/completejourney.toml")).unwrap();
+        let line = DocumentLine { line: 2, sku: "a".to_owned(), qty: 1_000, amount_minor: 1, discount_minor: 0 };
+        let document = Document {
+            document: "1".to_owned(),
+            sale_id: Uuid::nil(),
+            occurred_at: chrono::DateTime::UNIX_EPOCH,
+            customer: Some("k".to_owned()),
+            lines: vec![line],
+        };
+        let (mut ids, id) = (Ids::default(), Uuid::from_u128(7));
+        assert_eq!(sale(&map, &ids, &document).unwrap_err(), ("unknown_variant", "a"));
+        ids.put("sku", "a", id);
+        assert_eq!(sale(&map, &ids, &document).unwrap_err(), ("unknown_customer", "k"));
+        ids.put("customer", "k", id);
+        assert_eq!(sale(&map, &ids, &document).unwrap().customer_id, Some(id));
     }
 }

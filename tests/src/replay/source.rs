@@ -5,20 +5,30 @@ use std::io::{BufReader, Read};
 use std::path::Path;
 
 use anyhow::Context;
+use csv::ByteRecord;
 use encoding_rs::{CoderResult, Decoder, Encoding};
 
+use super::cells::Refusal;
+use super::lines::{TextLines, split};
 use super::map::{Constants, Names};
+
+/// Most line ends within one row.
+const CONTINUED_MAX: usize = 100;
 
 /// A CSV file with its header, read as bytes: a cell that is not text refuses its row, not the file.
 pub struct Source {
-    reader: csv::Reader<Box<dyn Read>>,
+    lines: TextLines,
+    delimiter: u8,
+    quote: u8,
     headers: Vec<String>,
 }
 
 /// A row with its line number in the file.
 pub struct Raw {
     pub line: u64,
-    pub record: csv::ByteRecord,
+    pub record: ByteRecord,
+    /// Why this line cannot be a row, whatever its cells are.
+    pub broken: Option<Refusal>,
 }
 
 impl Source {
@@ -40,18 +50,28 @@ impl Source {
         let encoding = Encoding::for_label(constants.encoding.as_bytes()).context("unknown encoding")?;
         let text: Box<dyn Read> =
             if encoding == encoding_rs::UTF_8 { bytes } else { Box::new(Decoding::new(bytes, encoding)) };
-        let mut reader = csv::ReaderBuilder::new()
-            .delimiter(constants.delimiter as u8)
-            .quote(constants.quote as u8)
-            .flexible(true)
-            .from_reader(text);
-        let headers = reader
-            .byte_headers()
-            .context("the file has no header")?
-            .iter()
-            .map(|name| String::from_utf8_lossy(name).trim_start_matches('\u{feff}').trim().to_owned())
-            .collect();
-        Ok(Source { reader, headers })
+        let (delimiter, quote) = (constants.delimiter as u8, constants.quote as u8);
+        let mut source = Source { lines: TextLines::new(text), delimiter, quote, headers: Vec::new() };
+        source.headers = source.header()?;
+        Ok(source)
+    }
+
+    fn header(&mut self) -> anyhow::Result<Vec<String>> {
+        let (_, mut text) = self.lines.take()?.context("the file has no header")?;
+        if let Some(rest) = text.strip_prefix("\u{feff}".as_bytes()) {
+            text = rest.to_vec();
+        }
+        let mut header = split(&text, self.delimiter, self.quote);
+        for _ in 0..CONTINUED_MAX {
+            if !header.is_open {
+                break;
+            }
+            let (_, more) = self.lines.take()?.unwrap_or_default();
+            text.extend_from_slice(&[b"\n", &more[..]].concat());
+            header = split(&text, self.delimiter, self.quote);
+        }
+        anyhow::ensure!(!header.is_open, "a quote opens in the header and is not closed");
+        Ok(header.record.iter().map(|name| String::from_utf8_lossy(name).trim().to_owned()).collect())
     }
 
     /// Position of a column.
@@ -78,13 +98,44 @@ impl Source {
     }
 
     /// The next row; None at the end. An error is one of the file (broken gzip), not of a row.
+    ///
+    /// A quoted cell may hold line ends. A quote that is never closed breaks its own line only: the lines
+    /// after it are read as rows again.
     pub fn next_row(&mut self) -> anyhow::Result<Option<Raw>> {
-        let mut record = csv::ByteRecord::new();
-        if !self.reader.read_byte_record(&mut record)? {
-            return Ok(None);
+        let Some((line, text)) = self.lines.take()? else { return Ok(None) };
+        let first = split(&text, self.delimiter, self.quote);
+        if !first.is_open {
+            return Ok(Some(Raw { line, record: first.record, broken: None }));
         }
-        let line = record.position().map_or(0, csv::Position::line);
-        Ok(Some(Raw { line, record }))
+        if let Some(record) = self.continued(text)? {
+            return Ok(Some(Raw { line, record, broken: None }));
+        }
+        let column = self.headers.get(first.record.len() - 1).map_or("an extra column", String::as_str);
+        let reason = format!("a quote opens in {column} and is not closed before the next row");
+        Ok(Some(Raw { line, record: first.record, broken: Some(("unbalanced_quote", reason)) }))
+    }
+
+    /// The row that begins with `text` and goes on over the lines after it; None, and no line taken, when
+    /// its quote was opened by mistake: then it closes nowhere near, not before a delimiter, with a wrong
+    /// number of columns, or only after lines that are rows by themselves.
+    fn continued(&mut self, mut text: Vec<u8>) -> anyhow::Result<Option<ByteRecord>> {
+        for ahead in 0..CONTINUED_MAX {
+            let Some((_, more)) = self.lines.peek(ahead)? else { return Ok(None) };
+            let alone = split(more, self.delimiter, self.quote);
+            if alone.is_clean && !alone.is_open && alone.record.len() == self.headers.len() {
+                return Ok(None);
+            }
+            text.extend_from_slice(&[b"\n", &more[..]].concat());
+            let whole = split(&text, self.delimiter, self.quote);
+            if !whole.is_open {
+                let is_row = whole.is_clean && whole.record.len() == self.headers.len();
+                if is_row {
+                    self.lines.skip(ahead + 1);
+                }
+                return Ok(is_row.then_some(whole.record));
+            }
+        }
+        Ok(None)
     }
 }
 
@@ -163,5 +214,43 @@ mod tests {
         assert_eq!(rows(b"a;b\nCaf\xe9;1\n", "windows-1252", ';'), [["a", "b"], ["Café", "1"]]);
         let utf16: Vec<u8> = "\u{feff}a\tb\nKöln\t1\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
         assert_eq!(rows(&utf16, "utf-16le", '\t'), [["a", "b"], ["Köln", "1"]]);
+    }
+    /// What becomes of each line of a file with the columns a, b, c.
+    fn lines(text: &str) -> Vec<(u64, Vec<String>, Option<&'static str>)> {
+        let constants = Map::parse(include_str!("../../../maps/completejourney.toml")).unwrap().constants;
+        let bytes = format!("a,b,c\n{text}").into_bytes();
+        let mut source = Source::over(Box::new(std::io::Cursor::new(bytes)), &constants).unwrap();
+        let mut found = Vec::new();
+        while let Some(raw) = source.next_row().unwrap() {
+            let cells = raw.record.iter().map(|cell| String::from_utf8_lossy(cell).into_owned()).collect();
+            found.push((raw.line, cells, raw.broken.map(|(code, _)| code)));
+        }
+        found
+    }
+
+    fn row(line: u64, cells: [&str; 3]) -> (u64, Vec<String>, Option<&'static str>) {
+        (line, cells.map(str::to_owned).to_vec(), None)
+    }
+
+    #[test]
+    fn an_opening_quote_without_its_end_breaks_its_own_line_only() {
+        let rest: String = (0..5_000).map(|n| format!("{n},x,y\n")).collect();
+        let found = lines(&format!("1,\"12 pipe,3\n{rest}"));
+        assert_eq!(found.len(), 5_001);
+        assert_eq!((found[0].0, found[0].2), (2, Some("unbalanced_quote")));
+        assert_eq!(found[1], row(3, ["0", "x", "y"]));
+        // also where a later quote would close it, and at the end of the file
+        let found = lines("1,\"12 pipe,3\n2,\"b\",4\n3,\"c\",\"5\"\n4,d,\"6\n");
+        let broken: Vec<u64> = found.iter().filter(|row| row.2.is_some()).map(|row| row.0).collect();
+        assert_eq!((found.len(), broken), (4, vec![2, 5]));
+        assert_eq!(found[1..3], [row(3, ["2", "b", "4"]), row(4, ["3", "c", "5"])]);
+    }
+
+    #[test]
+    fn a_quoted_cell_may_hold_line_ends() {
+        let found = lines("1,\"two\r\nlines, \"\"really\"\"\",3\r\n\r\n\"4\n\n5\",6,\"7\n8\"\n9,a,b");
+        let expected =
+            [row(2, ["1", "two\nlines, \"really\"", "3"]), row(5, ["4\n\n5", "6", "7\n8"]), row(9, ["9", "a", "b"])];
+        assert_eq!(found, expected);
     }
 }
