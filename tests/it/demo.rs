@@ -47,4 +47,7 @@ async fn the_page_shows_each_currency_by_itself() {
         assert!(text.contains(expected), "{expected} is missing in\n{text}");
     }
     assert!(!text.contains("not known yet"), "a name is missing in\n{text}");
+    assert!(text.contains("\x1b[1mBest sellers in EUR\x1b[0m\n"), "{text}");
+    let plain = page::plain(&text);
+    assert!(plain.contains("\nBest sellers in EUR\n") && !plain.contains('\x1b'), "{plain}");
 }

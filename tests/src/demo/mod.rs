@@ -36,6 +36,8 @@ pub struct Options {
     pub rate: Option<f64>,
     pub locations: usize,
     pub seed: u64,
+    /// Begin of the first sales of a business that is yet to be made; None: a week ago.
+    pub from: Option<DateTime<Utc>>,
     /// Where the tills note what they send and are answered; None: nowhere.
     pub journal: Option<PathBuf>,
     /// How long to wait, after the last sale, for everything to reach ClickHouse.
@@ -44,7 +46,15 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Options {
-        Options { sales: 20_000, rate: None, locations: 20, seed: 1, journal: None, patience: Duration::from_secs(60) }
+        Options {
+            sales: 20_000,
+            rate: None,
+            locations: 20,
+            seed: 1,
+            from: None,
+            journal: None,
+            patience: Duration::from_secs(60),
+        }
     }
 }
 
@@ -85,7 +95,7 @@ pub fn owner(endpoints: &Endpoints) -> anyhow::Result<Client> {
 
 /// Makes the business if it is not there, sells `options.sales`, and waits for ClickHouse to hold them.
 pub async fn run(endpoints: &Endpoints, options: &Options) -> anyhow::Result<DemoReport> {
-    let mut state = State::find_or_start(&endpoints.run_dir, options.seed, options.locations)?;
+    let mut state = State::find_or_start(&endpoints.run_dir, options.seed, options.locations, options.from)?;
     let business = Business::new(options.seed, options.locations);
     let owner = owner(endpoints)?;
     let issued = make::business(&owner, &business, &|step| eprintln!("  made {step}")).await?;

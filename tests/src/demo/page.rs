@@ -13,7 +13,7 @@ use crate::client::Client;
 use crate::endpoints::Endpoints;
 
 /// The mart of products rests 15 s between its rounds.
-const PRODUCTS_PATIENCE: std::time::Duration = std::time::Duration::from_secs(40);
+const PRODUCTS_PATIENCE: std::time::Duration = std::time::Duration::from_secs(180);
 
 /// Figures of one group; what a group does not define is absent.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -50,7 +50,14 @@ struct Place {
     name: String,
 }
 
-/// The page; `verified` is what `ingest-api worker verify` printed, if it ran.
+/// The page without its colours, for whatever is no terminal.
+pub fn plain(page: &str) -> String {
+    let mut parts = page.split("\x1b[");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| text + part.split_once('m').map_or("", |(_, rest)| rest))
+}
+
+/// The page in colours; `verified` is what `ingest-api worker verify` printed, if it ran.
 pub async fn page(endpoints: &Endpoints, report: &DemoReport, verified: Option<&str>) -> anyhow::Result<String> {
     let owner = owner(endpoints)?;
     let (from, to) = period(report);
@@ -289,6 +296,12 @@ mod tests {
         assert_eq!(money(1_234, "JPY"), "1,234");
         assert_eq!(grouped(999), "999");
         assert_eq!(cut(Some("Köln Ehrenfeld"), 10), "Köln Ehr…");
+    }
+
+    #[test]
+    fn a_plain_page_says_the_same_without_colours() {
+        assert_eq!(plain("a \x1b[1mb\x1b[0m\n\x1b[31mc: m\x1b[0m"), "a b\nc: m");
+        assert_eq!(plain("no colours, some m"), "no colours, some m");
     }
 
     #[test]

@@ -26,10 +26,13 @@ pub struct Span {
     pub to: DateTime<Utc>,
 }
 
+/// Length of the first span.
+pub const OPENING: TimeDelta = TimeDelta::days(7);
+
 impl Span {
-    /// The first sales of a business: the week before it was started.
-    pub fn opening(count: u64, to: DateTime<Utc>) -> Span {
-        Span { first: 0, count, from: to - TimeDelta::days(7), to }
+    /// The first sales of a business: the week from an instant on.
+    pub fn opening(count: u64, from: DateTime<Utc>) -> Span {
+        Span { first: 0, count, from, to: from + OPENING }
     }
 }
 
@@ -296,8 +299,8 @@ mod tests {
             variants: (1..=2_000).map(Uuid::from_u128).collect(),
             members: (1..=50).map(Uuid::from_u128).collect(),
         };
-        let to = "2026-05-04T12:00:00Z".parse().unwrap();
-        let mut planner = Planner::new(&business, &issued, Span::opening(count, to)).unwrap();
+        let from = "2026-04-27T12:00:00Z".parse().unwrap();
+        let mut planner = Planner::new(&business, &issued, Span::opening(count, from)).unwrap();
         std::iter::from_fn(|| planner.next_sale().unwrap()).collect()
     }
 

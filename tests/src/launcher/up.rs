@@ -1,11 +1,13 @@
 //! `./dev up`: servers, migrations, the platform's processes, the demonstration business.
 
 use std::fs;
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail, ensure};
+use chrono::{DateTime, Utc};
 use serde::Deserialize;
 
 use super::{external, start, start_servers};
@@ -24,9 +26,13 @@ pub struct Options {
     /// Locations of the demonstration business [default: 20, later those it has]
     #[arg(long)]
     pub locations: Option<usize>,
-    /// The same seed gives the same business and the same sales [default: 1, later the one it has]
+    /// The same seed gives the same business and, with the same --from, the same sales (only the ids that the API gives
+    /// out differ) [default: 1, later the one it has]
     #[arg(long)]
     pub seed: Option<u64>,
+    /// When the first sales begin, for instance 2026-11-15T10:00:00Z; they take a week [default: a week ago]
+    #[arg(long, value_name = "INSTANT")]
+    pub from: Option<DateTime<Utc>>,
     /// Use a platform that runs elsewhere (compose, Kubernetes): an environment file with its addresses
     #[arg(long, value_name = "FILE")]
     pub external: Option<PathBuf>,
@@ -51,6 +57,9 @@ pub fn up(options: &Options) -> Result<()> {
     }
     println!("\n  API          {0}   try it: {0}/docs", endpoints.api);
     println!("  Owner        {} / {}", endpoints.owner.login, endpoints.owner.password);
+    if let Some(again) = State::find(&endpoints.run_dir)?.and_then(|state| state.again()) {
+        println!("  the same again in an empty clone (./dev reset): {again}");
+    }
     if options.external.is_none() {
         eprintln!(
             "\nIt keeps running when this shell ends. Next: ./dev status, ./dev up --sales 1000, ./dev logs api, ./dev down"
@@ -158,20 +167,29 @@ fn sell(endpoints: &Endpoints, options: &Options) -> Result<()> {
         rate: options.rate,
         locations: options.locations.or(known.as_ref().map(|it| it.locations)).unwrap_or(standard.locations),
         seed: options.seed.or(known.as_ref().map(|it| it.seed)).unwrap_or(standard.seed),
+        from: options.from,
     };
     ensure!(
         wanted.rate.is_none_or(|rate| rate > 0.0 && rate.is_finite()),
         "--rate is a number of sales a second above 0"
     );
     if known.is_some_and(|it| it.is_complete) && wanted.sales == 0 {
+        State::find_or_start(&endpoints.run_dir, wanted.seed, wanted.locations, wanted.from)?;
         eprintln!("The data of last time is there; nothing is sold. To sell more: ./dev up --sales 1000");
         return Ok(());
     }
     let runtime = tokio::runtime::Runtime::new()?;
     let report = runtime.block_on(demo::run(endpoints, &wanted))?;
     let verified = if options.external.is_none() { verified() } else { None };
-    print!("{}", runtime.block_on(demo::page::page(endpoints, &report, verified.as_deref()))?);
+    let page = runtime.block_on(demo::page::page(endpoints, &report, verified.as_deref()))?;
+    print!("{}", if takes_colours() { page } else { demo::page::plain(&page) });
     let unexpected = report.counts.unexpected;
     ensure!(unexpected == 0, "{unexpected} sales were not answered as they had to be; see ./dev logs api");
     Ok(())
+}
+
+/// Whether standard output is a terminal whose reader has not declined colours (no-color.org).
+#[expect(clippy::disallowed_methods, reason = "a wish of the reader, no configuration")]
+fn takes_colours() -> bool {
+    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
