@@ -43,9 +43,9 @@ fn parse_labels(text: &str) -> BTreeMap<String, String> {
     labels
 }
 
-/// The samples of one process; none when it does not answer within a second.
+/// The samples of one process; none when it does not answer within three seconds.
 pub async fn scrape(http: &reqwest::Client, admin: &str) -> Vec<Sample> {
-    let request = http.get(format!("{admin}/metrics")).timeout(Duration::from_secs(1));
+    let request = http.get(format!("{admin}/metrics")).timeout(Duration::from_secs(3));
     match request.send().await {
         Ok(response) => response.text().await.map(|text| parse(&text)).unwrap_or_default(),
         Err(_) => Vec::new(),
