@@ -110,7 +110,7 @@ impl From<KpiRow> for KpiItem {
 
 #[derive(Debug, Serialize, ToSchema)]
 pub struct KpiReport {
-    /// Commit time of the newest document in these figures; null while there is none.
+    /// Commit time of the newest document in what was asked for; null when there is none.
     pub fresh_as_of: Option<DateTime<Utc>>,
     /// Milliseconds since then.
     pub lag_ms: Option<i64>,

@@ -1,5 +1,5 @@
 -- kpi: products
--- version: 1
+-- version: 2
 -- grain: day
 --
 -- By location, business day, currency, product and variant (variant all zero: the whole product). Figures as in
@@ -24,8 +24,8 @@ FROM
         if(grouping(variant_id) = 1, sum(toUInt128(version)), toUInt128(0)) AS part_version,
         max(recorded_at) AS newest,
         uniqExactIf(document_id, leg = 'sale') AS documents,
-        sumIf(lines.net_minor + discount_minor + redemption_minor, leg = 'sale') AS gross_minor,
-        sumIf(discount_minor + redemption_minor, leg = 'sale') AS discounts_minor,
+        sumIf(lines.net_minor + discount_net_minor, leg = 'sale') AS gross_minor,
+        sumIf(discount_net_minor, leg = 'sale') AS discounts_minor,
         -sumIf(lines.net_minor, leg = 'return') AS returns_minor,
         gross_minor - discounts_minor - returns_minor AS net_minor,
         sum(lines.tax_minor) AS tax_minor,

@@ -12,6 +12,7 @@ use runtime::consumer::{self, ConsumerConfig};
 use runtime::lifecycle::{DRAIN_BUDGET, Shutdown, Unavailable, exit_code};
 use runtime::ops::{self, Health};
 use schemas::codec::Codec;
+use schemas::ids::COMPANY_STREAM;
 use schemas::topics::groups::CLICKHOUSE_SINK;
 use serde::Deserialize;
 use sinks::marts::Keeper;
@@ -36,7 +37,8 @@ enum Role {
     View,
     /// Runs the ClickHouse migrations that have not run yet, then ends.
     Migrate,
-    /// Withdraws what a restore of the ledger gave up, then ends. Reads lines "LOCATION_ID KEPT_SEQ".
+    /// Withdraws what a restore of the ledger gave up, then ends. Reads what raise-epoch printed: a line
+    /// "LOCATION_ID KEPT_SEQ" for each location and for the company (all zero). Locations without a line lose everything.
     Withdraw {
         /// Epoch that the restore began.
         #[arg(long)]
@@ -145,9 +147,15 @@ async fn withdraw(epoch: i64) -> anyhow::Result<()> {
         let kept_seq = kept.trim().parse().with_context(|| format!("no number: {kept}"))?;
         cuts.push(Cut { epoch, location_id, kept_seq });
     }
-    let touched = sinks::withdraw::withdraw(&Store::of(&cfg.clickhouse), &cuts)
-        .await
-        .map_err(|error| Unavailable(error.to_string()))?;
+    let is_whole = cuts.iter().any(|cut| cut.location_id == COMPANY_STREAM.0);
+    anyhow::ensure!(
+        is_whole,
+        "the list lacks the line of the company (all zero): give what raise-epoch printed, whole"
+    );
+    let store = Store::of(&cfg.clickhouse);
+    let away = |error: StoreError| Unavailable(error.to_string());
+    cuts.extend(sinks::withdraw::unlisted(&store, epoch, &cuts).await.map_err(away)?);
+    let touched = sinks::withdraw::withdraw(&store, &cuts).await.map_err(away)?;
     tracing::info!(locations = cuts.len(), slices = touched.len(), "withdrawn; the sink computes the slices again");
     Ok(())
 }

@@ -6,7 +6,7 @@
 //! versions read in the very scan that made the figures, so it never claims more than they hold.
 //!
 //! Which slices are stale is found by comparing raw with mart, not by remembering; what the sink reports as
-//! touched only makes it quick.
+//! touched only makes it quick. The comparison goes piece by piece, so that a long history holds up nobody's figures.
 
 use std::collections::BTreeSet;
 
@@ -34,8 +34,15 @@ pub struct Slice {
 /// Which slices a comparison covers.
 #[derive(Debug, Clone, Copy)]
 pub enum Scope<'a> {
-    All,
+    Days(Days),
     Locations(&'a [Uuid]),
+}
+
+/// Business days from the first to the last, as days since 1970-01-01.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Row, Deserialize)]
+pub struct Days {
+    pub first: i32,
+    pub last: i32,
 }
 
 /// Slices of one statement: bounds its length and memory.
@@ -51,12 +58,28 @@ struct Withdrawn {
     version: u128,
 }
 
-/// Slices whose mart row is missing or older than raw.
+/// Slices whose mart row is missing or older than raw, in order.
 pub async fn stale(store: &Store, kpi: &Definition, scope: Scope<'_>) -> Result<Vec<Slice>, StoreError> {
+    stale_after(store, kpi, scope, None, usize::MAX).await
+}
+
+/// The first `max` of them, beyond `after`.
+pub async fn stale_after(
+    store: &Store,
+    kpi: &Definition,
+    scope: Scope<'_>,
+    after: Option<Slice>,
+    max: usize,
+) -> Result<Vec<Slice>, StoreError> {
     let scope = match scope {
-        Scope::All => "1".to_owned(),
+        Scope::Days(Days { first, last }) => format!("business_date BETWEEN toDate32({first}) AND toDate32({last})"),
         Scope::Locations(ids) => format!("has({}, location_id)", uuids(ids)),
     };
+    let beyond = after.map_or("1".to_owned(), |Slice { location_id, business_date, slot }| {
+        format!(
+            "(location_id, business_date, slot) > (toUUID('{location_id}'), toDate32({business_date}), toUInt16({slot}))"
+        )
+    });
     let Definition { raw, slot, weight, mart, .. } = kpi;
     store
         .fetch(&format!(
@@ -75,9 +98,28 @@ pub async fn stale(store: &Store, kpi: &Definition, scope: Scope<'_>) -> Result<
                  SELECT location_id, business_date, slot, slice_version
                  FROM vorca_raw.{mart} FINAL WHERE {scope}
              ) AS held USING (location_id, business_date, slot)
-             WHERE held.slice_version < {} + data_version
-             ORDER BY 1, 2, 3",
+             WHERE held.slice_version < {} + data_version AND {beyond}
+             ORDER BY 1, 2, 3 LIMIT {max}",
             kpi.version_base()
+        ))
+        .await
+}
+
+/// Rows of raw whose slices are compared by one question.
+const PIECE_ROWS: u64 = 1_000_000;
+
+/// The history of a mart in stretches of days with about [`PIECE_ROWS`] rows of raw each, or one day; oldest first.
+pub async fn pieces(store: &Store, kpi: &Definition) -> Result<Vec<Days>, StoreError> {
+    store
+        .fetch(&format!(
+            "SELECT toInt32(min(day)) AS first, toInt32(max(day)) AS last
+             FROM (
+                 SELECT business_date AS day, intDiv(sum(count()) OVER (ORDER BY business_date), {PIECE_ROWS}) AS piece
+                 FROM (
+                     SELECT business_date FROM vorca_raw.{raw} UNION ALL SELECT business_date FROM vorca_raw.withdrawals
+                 ) GROUP BY business_date
+             ) GROUP BY piece ORDER BY piece",
+            raw = kpi.raw
         ))
         .await
 }

@@ -17,10 +17,24 @@ struct Migration {
     sql: &'static str,
 }
 
-const MIGRATIONS: &[Migration] = &[
-    Migration { number: 1, name: "0001_raw", sql: include_str!("../../migrations/clickhouse/0001_raw.sql") },
-    Migration { number: 2, name: "0002_views", sql: include_str!("../../migrations/clickhouse/0002_views.sql") },
-];
+macro_rules! migrations {
+    ($($number:literal $name:literal,)*) => {
+        &[$(Migration {
+            number: $number,
+            name: $name,
+            sql: include_str!(concat!("../../migrations/clickhouse/", $name, ".sql")),
+        }),*]
+    };
+}
+
+/// In the order they run.
+const MIGRATIONS: &[Migration] = migrations! {
+    1 "0001_raw",
+    2 "0002_dimensions",
+    3 "0003_sales_facts",
+    4 "0004_ledger_facts",
+    5 "0005_kpis",
+};
 
 #[derive(Row, Deserialize)]
 struct Applied {

@@ -91,7 +91,7 @@ pub struct KpiRow {
 /// The answer and how fresh it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct KpiAnswer {
-    /// Commit time of the newest document in the marts; absent while there is none.
+    /// Commit time of the newest document in the slices these figures come from; absent when there is none.
     pub fresh_as_of: Option<DateTime<Utc>>,
     /// Time since then. An upper bound of how far the figures are behind: it also grows while nobody sells.
     pub lag_ms: Option<i64>,
@@ -129,6 +129,8 @@ struct Answered {
     tax: i64,
     collected: i64,
     units: i64,
+    /// Microseconds, of all groups together.
+    newest: i64,
 }
 
 /// Answers a question as of `now`. Two questions about the same state give the same rows in the same order.
@@ -137,27 +139,15 @@ pub async fn kpis(store: &Store, query: &KpiQuery, now: DateTime<Utc>) -> Result
     if !(0..DAYS_MAX).contains(&days) {
         return Err(ReportError::Period);
     }
-    let asked = async {
-        let fresh = freshness(store, query.group_by).await?;
-        let rows = store.fetch::<Answered>(&sql(query)).await?;
-        Ok((fresh, rows))
-    };
-    let (fresh_as_of, answered) = match tokio::time::timeout(QUERY_MAX, asked).await {
+    let answered = match tokio::time::timeout(QUERY_MAX, store.fetch::<Answered>(&sql(query))).await {
         Ok(done) => done.map_err(ReportError::Unavailable)?,
         Err(_) => return Err(ReportError::TimedOut),
     };
+    let fresh_as_of = answered.first().and_then(|row| DateTime::from_timestamp_micros(row.newest));
     let is_truncated = answered.len() > ROWS_MAX as usize;
     let rows = answered.into_iter().take(ROWS_MAX as usize).map(|row| row.into_kpi(query.group_by)).collect();
     let lag_ms = fresh_as_of.map(|at| (now - at).max(TimeDelta::zero()).num_milliseconds());
     Ok(KpiAnswer { fresh_as_of, lag_ms, is_truncated, rows })
-}
-
-/// Commit time of the newest document the marts behind a grouping hold.
-pub async fn freshness(store: &Store, group_by: GroupBy) -> Result<Option<DateTime<Utc>>, StoreError> {
-    let mart = if group_by == GroupBy::Product { "products" } else { "sales" };
-    let sql = format!("SELECT toUnixTimestamp64Micro(fresh_as_of) FROM vorca.kpi_freshness WHERE mart = '{mart}'");
-    let newest = store.fetch::<i64>(&sql).await?;
-    Ok(newest.first().filter(|micros| **micros > 0).and_then(|micros| DateTime::from_timestamp_micros(*micros)))
 }
 
 fn sql(query: &KpiQuery) -> String {
@@ -204,9 +194,11 @@ fn sql(query: &KpiQuery) -> String {
     };
     format!(
         "SELECT k.business_date, k.hour, k.id, {name} AS label, k.currency, k.documents,
-             k.gross, k.discounts, k.returns, k.net, k.tax, k.collected, k.units
+             k.gross, k.discounts, k.returns, k.net, k.tax, k.collected, k.units,
+             toUnixTimestamp64Micro(max(k.newest) OVER ()) AS newest
          FROM (
-             SELECT {keys}, toString(f.currency) AS currency, sum(f.documents) AS documents, {figures}
+             SELECT {keys}, toString(f.currency) AS currency, sum(f.documents) AS documents, {figures},
+                 max(f.newest_recorded_at) AS newest
              FROM vorca.{view} AS f WHERE {conditions}
              GROUP BY business_date, hour, id, label, currency
          ) AS k {join}

@@ -91,6 +91,28 @@ pub async fn withdraw(store: &Store, cuts: &[Cut]) -> Result<Touched, StoreError
     Ok(touched)
 }
 
+/// Cuts for the locations that raw knows of older epochs and `kept` does not name: a restored ledger that does not have a
+/// location kept nothing of it. `kept` has to be the whole list.
+pub async fn unlisted(store: &Store, epoch: i64, kept: &[Cut]) -> Result<Vec<Cut>, StoreError> {
+    let known: Vec<KnownLocation> = store
+        .fetch(&format!(
+            "SELECT DISTINCT location_id FROM (
+                 SELECT location_id FROM vorca_raw.documents WHERE epoch < {epoch}
+                 UNION ALL SELECT location_id FROM vorca_raw.movements WHERE epoch < {epoch}
+                 UNION ALL SELECT location_id FROM vorca_raw.alerts WHERE epoch < {epoch}
+             ) ORDER BY 1"
+        ))
+        .await?;
+    let lost = known.into_iter().filter(|known| kept.iter().all(|cut| cut.location_id != known.location_id));
+    Ok(lost.map(|lost| Cut { epoch, location_id: lost.location_id, kept_seq: 0 }).collect())
+}
+
+#[derive(Debug, Row, Deserialize)]
+struct KnownLocation {
+    #[serde(with = "clickhouse::serde::uuid")]
+    location_id: Uuid,
+}
+
 /// Raw tables by location; a document after what it consists of.
 const TABLES: [&str; 6] = ["lines", "tenders", "movements", "loyalty_entries", "alerts", "documents"];
 

@@ -1,5 +1,8 @@
 //! Keeps the marts up to date: coalesces touched slices, paces recomputation, compares everything at start.
 //!
+//! A round computes what was touched, and only then goes on comparing, for a short while: what was just sold never waits
+//! for the history, however long that is.
+//!
 //! The sink commits offsets without waiting for a mart: what a crash leaves stale is found by the comparison
 //! at the next start, or when partitions are assigned.
 
@@ -12,7 +15,7 @@ use runtime::lifecycle::Shutdown;
 use runtime::names;
 use tokio::sync::Notify;
 
-use super::{Definition, PRODUCTS, SALES, Scope, Slice, Touched, recompute, stale};
+use super::{Days, Definition, PRODUCTS, SALES, Scope, Slice, Touched, pieces, recompute, stale_after};
 use crate::store::{Store, StoreError};
 
 /// How long a mart rests between two rounds at least. It also rests as long as the round took, that of the
@@ -21,6 +24,10 @@ const SALES_PACE: Duration = Duration::from_millis(500);
 const PRODUCTS_PACE: Duration = Duration::from_secs(15);
 /// Raw and marts are compared as a whole this often, beside the start.
 const COMPARE_EVERY: Duration = Duration::from_secs(600);
+/// How long one round goes on comparing, once what was touched is done; it ends with the piece it is at.
+const COMPARE_MAX: Duration = Duration::from_secs(1);
+/// Stale slices of a piece that are computed before the time is looked at.
+const STALE_MAX: usize = 500;
 const RETRY_MAX: Duration = Duration::from_secs(10);
 /// Above this many waiting slices the sink waits for the marts.
 pub const PENDING_MAX: usize = 50_000;
@@ -31,9 +38,17 @@ struct Pending {
     compare: bool,
 }
 
+/// What a comparison has not looked at yet, the next piece last: the newest days come first.
+#[derive(Default)]
+struct Comparison {
+    left: Vec<Days>,
+    /// Of the next piece, up to where its stale slices are computed.
+    after: Option<Slice>,
+}
+
 /// One mart and what waits for it.
 struct Mart {
-    kpi: &'static Definition,
+    kpi: Definition,
     pace: Duration,
     /// Rest per time worked.
     rest: u32,
@@ -49,8 +64,13 @@ pub struct Keeper {
 
 impl Keeper {
     pub fn new(store: Store) -> Self {
+        Self::of(store, SALES.clone(), PRODUCTS.clone())
+    }
+
+    /// Keeps marts of other definitions than those of this release.
+    pub fn of(store: Store, sales: Definition, products: Definition) -> Self {
         let mart = |kpi, pace, rest| Mart { kpi, pace, rest, pending: Mutex::default(), wake: Notify::new() };
-        Keeper { store, marts: [mart(&*SALES, SALES_PACE, 1), mart(&*PRODUCTS, PRODUCTS_PACE, 3)] }
+        Keeper { store, marts: [mart(sales, SALES_PACE, 1), mart(products, PRODUCTS_PACE, 3)] }
     }
 
     /// Asks for these slices to be computed again, soon.
@@ -83,13 +103,14 @@ impl Keeper {
 
     async fn keep(&self, mart: &Mart, stop: &Shutdown) {
         let mut failures = 0u32;
+        let mut comparison = Comparison::default();
         let mut compared = Instant::now();
         while !stop.is_cancelled() {
             if compared.elapsed() >= COMPARE_EVERY {
                 mart.pending().compare = true;
             }
-            let work = std::mem::take(&mut *mart.pending());
-            if work.slices.is_empty() && !work.compare {
+            let work = mart.take(comparison.left.is_empty());
+            if work.slices.is_empty() && !work.compare && comparison.left.is_empty() {
                 tokio::select! {
                     () = mart.wake.notified() => {}
                     () = tokio::time::sleep(COMPARE_EVERY) => {}
@@ -98,7 +119,7 @@ impl Keeper {
                 continue;
             }
             let began = Instant::now();
-            let rest = match self.round(mart, &work).await {
+            let rest = match self.round(mart, &work, &mut comparison).await {
                 Ok(()) => {
                     failures = 0;
                     if work.compare {
@@ -120,23 +141,46 @@ impl Keeper {
                 () = stop.cancelled() => {}
             }
         }
-        let work = std::mem::take(&mut *mart.pending());
+        let work = mart.take(false);
         if mart.pace == SALES_PACE
-            && let Err(error) = self.round(mart, &work).await
+            && let Err(error) = self.compute(mart, &work.slices).await
         {
             tracing::warn!(mart = mart.kpi.name, %error, "left for the next start");
         }
     }
 
-    async fn round(&self, mart: &Mart, work: &Pending) -> Result<(), StoreError> {
+    async fn round(&self, mart: &Mart, work: &Pending, comparison: &mut Comparison) -> Result<(), StoreError> {
         let began = Instant::now();
-        let mut slices = work.slices.clone();
+        self.compute(mart, &work.slices).await?;
         if work.compare {
-            slices.extend(stale(&self.store, mart.kpi, Scope::All).await?);
+            *comparison = Comparison { left: pieces(&self.store, &mart.kpi).await?, after: None };
         }
-        recompute(&self.store, mart.kpi, &slices).await?;
-        counter!(names::MART_SLICES, "mart" => mart.kpi.name).increment(slices.len() as u64);
+        self.compare_some(mart, comparison).await?;
         histogram!(names::MART_ROUND_SECONDS, "mart" => mart.kpi.name).record(began.elapsed().as_secs_f64());
+        Ok(())
+    }
+
+    async fn compute(&self, mart: &Mart, slices: &Touched) -> Result<(), StoreError> {
+        recompute(&self.store, &mart.kpi, slices).await?;
+        counter!(names::MART_SLICES, "mart" => mart.kpi.name).increment(slices.len() as u64);
+        Ok(())
+    }
+
+    /// Compares piece by piece until nothing is left or the time is up; what failed is looked at again.
+    async fn compare_some(&self, mart: &Mart, comparison: &mut Comparison) -> Result<(), StoreError> {
+        let began = Instant::now();
+        while let Some(days) = comparison.left.last() {
+            let scope = Scope::Days(*days);
+            let found = stale_after(&self.store, &mart.kpi, scope, comparison.after, STALE_MAX).await?;
+            comparison.after = found.last().copied().filter(|_| found.len() == STALE_MAX);
+            self.compute(mart, &found.into_iter().collect()).await?;
+            if comparison.after.is_none() {
+                comparison.left.pop();
+            }
+            if began.elapsed() >= COMPARE_MAX {
+                break;
+            }
+        }
         Ok(())
     }
 }
@@ -144,6 +188,14 @@ impl Keeper {
 impl Mart {
     fn pending(&self) -> MutexGuard<'_, Pending> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Everything that waits; the wish for a comparison only when none is under way: what a process left stale while
+    /// one ran may lie in a piece it had passed.
+    fn take(&self, compares: bool) -> Pending {
+        let mut pending = self.pending();
+        let compare = compares && std::mem::take(&mut pending.compare);
+        Pending { slices: std::mem::take(&mut pending.slices), compare }
     }
 
     fn put_back(&self, work: Pending) {

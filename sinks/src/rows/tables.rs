@@ -71,8 +71,7 @@ rows! {
         line_count: u32,
         sold_qty: i64,
         sold_net_minor: i64,
-        sold_discount_minor: i64,
-        sold_redemption_minor: i64,
+        sold_discount_net_minor: i64,
         returned_qty: i64,
         returned_net_minor: i64,
         tender_kinds: Vec<String>,
@@ -140,6 +139,7 @@ rows! {
         discount_amounts_minor: Vec<i64>,
         discount_minor: i64,
         redemption_minor: i64,
+        discount_net_minor: i64,
         #[serde(with = "clickhouse::serde::uuid_vec")]
         tax_ids: Vec<Uuid>,
         tax_names: Vec<String>,

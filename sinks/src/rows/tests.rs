@@ -1,7 +1,14 @@
 use chrono::NaiveDate;
-use schemas::events::{LineDiscount, LineTax, LotChange};
+use schemas::events::{
+    Cashier, DocumentCommitted, DocumentKind, DocumentLine, DocumentTender, LineDiscount, LineTax, LotChange,
+    LoyaltyPosted, StockMoved,
+};
 use schemas::ids::{AccountId, CustomerId, LocationId, ProgramId, UserId, VariantId};
+use schemas::time::Day;
+use uuid::Uuid;
 
+use super::checks::{DAYS, MICROS_OF_DAY, instant};
+use super::documents::scale;
 use super::*;
 
 fn id<T: From<Uuid>>(n: u128) -> T {
@@ -67,7 +74,7 @@ fn sale() -> DocumentCommitted {
     }
 }
 
-fn line(line_no: i32, extended: i64, discount: i64, tax: i64) -> DocumentLine {
+pub(super) fn line(line_no: i32, extended: i64, discount: i64, tax: i64) -> DocumentLine {
     let payable = extended - discount;
     DocumentLine {
         line_no,
@@ -141,7 +148,7 @@ fn a_sale_becomes_one_document_its_lines_and_its_tenders() {
     assert_eq!(document.version, (2 << 40) | 9, "epoch above, number at the location below");
     assert_eq!((document.business_date, document.slot, document.kind), (19_000, 130, "sale"));
     assert_eq!((document.currency.as_str(), document.currency_scale), ("EUR", 100));
-    assert_eq!((document.sold_net_minor, document.sold_discount_minor, document.sold_qty), (1008, 100, 4000));
+    assert_eq!((document.sold_net_minor, document.sold_discount_net_minor, document.sold_qty), (1008, 84, 4000));
     assert_eq!((document.returned_net_minor, document.returned_qty, document.line_count), (0, 0, 2));
     assert_eq!(document.tender_kinds, ["card", "cash"]);
     assert_eq!(document.tender_amounts_minor, [500, 1000]);
@@ -157,6 +164,7 @@ fn a_sale_becomes_one_document_its_lines_and_its_tenders() {
         (["0.19".to_owned()].as_slice(), [true].as_slice())
     );
     assert_eq!(line.discount_names, ["shelf wear"]);
+    assert_eq!((line.discount_minor, line.discount_net_minor), (100, 84), "16 of it is tax");
     assert_eq!(line.cashier_id, document.cashier_id, "a line joins the cashier without its document");
 }
 
@@ -172,16 +180,18 @@ fn what_is_absent_has_its_sentinel() {
 }
 
 #[test]
-fn change_stands_on_the_first_cash_tender_or_else_on_the_first() {
+fn change_is_cash_that_goes_out() {
     let mut rows = Rows::default();
     rows.document(sale(), &origin()).unwrap();
     assert_eq!(rows.tenders.iter().map(|tender| tender.change_minor).collect::<Vec<_>>(), [0, 300]);
 
-    let mut voucher = sale();
-    voucher.tenders = vec![tender(1, "gift_card", 1500)];
+    let mut card = sale();
+    card.tenders = vec![tender(1, "card", 1500)];
     let mut rows = Rows::default();
-    rows.document(voucher, &origin()).unwrap();
-    assert_eq!(rows.tenders[0].change_minor, 300);
+    rows.document(card, &origin()).unwrap();
+    let told = |row: &Tender| (row.tender_no, row.tender_kind.clone(), row.amount_minor, row.change_minor);
+    let tenders: Vec<_> = rows.tenders.iter().map(told).collect();
+    assert_eq!(tenders, [(0, "cash".to_owned(), 0, 300), (1, "card".to_owned(), 1500, 0)]);
 }
 
 #[test]
@@ -263,6 +273,25 @@ fn a_movement_keeps_its_version_and_sign() {
     rows.movement(event, &origin()).unwrap();
     let row = &rows.movements[0];
     assert_eq!((row.entity_version, row.version, row.delta, row.threshold), (6, (1 << 40) | 6, -2000, -1));
+}
+
+#[test]
+fn a_state_of_version_0_takes_its_object_out() {
+    let cashier = |epoch, version| Cashier {
+        epoch,
+        cashier_id: UserId(Uuid::from_u128(5)),
+        version,
+        catalog_version: 9,
+        code: "A".to_owned(),
+        is_active: false,
+        recorded_at: Timestamp(2),
+    };
+    let mut rows = Rows::default();
+    for (epoch, version) in [(1, 3), (2, 0), (2, 1)] {
+        rows.cashier(cashier(epoch, version), &origin()).unwrap();
+    }
+    assert_eq!(rows.dim_cashiers.iter().map(|row| row.is_deleted).collect::<Vec<_>>(), [0, 1, 0]);
+    assert!(rows.dim_cashiers.is_sorted_by_key(|row| row.version));
 }
 
 #[test]

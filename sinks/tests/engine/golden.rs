@@ -2,7 +2,7 @@
 
 use schemas::ids::LocationId;
 use sinks::marts::{Definition, PRODUCTS, SALES, Touched, recompute};
-use sinks::reports::{GroupBy, KpiRow, freshness, kpis};
+use sinks::reports::{GroupBy, KpiRow, kpis};
 
 use crate::world::{Dice, LineOf, Sale, api, deliver, question, random, report, sink, slices};
 
@@ -10,10 +10,13 @@ fn line(variant: u128, qty: i64, extended: i64, discount: i64, tax: i64, inclusi
     LineOf { variant, qty, extended, discount, tax, inclusive }
 }
 
-/// Two locations, three currencies, four documents:
+/// Two locations, three currencies, five documents:
 /// 1. EUR, exclusive tax, two products, a discount, cash 50.00 with change.
-/// 2. EUR, inclusive tax, card plus cash, cash rounded down by 0.01.
+/// 2. EUR, 19 % in the price, card plus cash, cash rounded down by 0.01. Its second line: 2.00 with 0.32 tax in it, less
+///    1.00, which leaves 0.16 tax and net 0.84: 0.84 were given off, gross 1.68.
 /// 3. JPY, no minor unit. 4. KWD, three decimals, the product of (1) again.
+/// 5. EUR, 119.00 with 19 % in it less 10 %: gross 100.00, discounts 10.00, net 90.00. A card pays 120.00, and 12.90 go
+///    out in cash.
 fn documents(north: LocationId, south: LocationId) -> Vec<Sale> {
     vec![
         Sale {
@@ -43,6 +46,13 @@ fn documents(north: LocationId, south: LocationId) -> Vec<Sale> {
             lines: vec![line(11, 1000, 1250, 0, 0, false)],
             tenders: vec![("other", 1250)],
             ..Sale::at(south, 2)
+        },
+        Sale {
+            slot: 121,
+            cashier: 3,
+            lines: vec![line(41, 1000, 11900, 1190, 1710, true)],
+            tenders: vec![("card", 12000)],
+            ..Sale::at(north, 3)
         },
     ]
 }
@@ -86,7 +96,7 @@ async fn every_kpi_in_every_grouping_is_what_was_worked_out_by_hand() {
     assert_eq!(
         figures(GroupBy::Day, &both).await,
         [
-            "2026-03-02 | EUR | 2 | 4685 400 0 4285 814 | 5098 | 5500 | 2143",
+            "2026-03-02 | EUR | 3 | 14669 1384 0 13285 2524 | 15808 | 6500 | 4428",
             "2026-03-02 | JPY | 1 | 900 0 0 900 90 | 990 | 3000 | 900",
             "2026-03-02 | KWD | 1 | 1250 0 0 1250 0 | 1250 | 1000 | 1250",
         ]
@@ -95,7 +105,7 @@ async fn every_kpi_in_every_grouping_is_what_was_worked_out_by_hand() {
         figures(GroupBy::Hour, &both).await,
         [
             "2026-03-02 h9 | EUR | 1 | 3500 300 0 3200 608 | 3808 | 3500 | 3200",
-            "2026-03-02 h10 | EUR | 1 | 1185 100 0 1085 206 | 1290 | 2000 | 1085",
+            "2026-03-02 h10 | EUR | 2 | 11169 1084 0 10085 1916 | 12000 | 3000 | 5043",
             "2026-03-02 h10 | JPY | 1 | 900 0 0 900 90 | 990 | 3000 | 900",
             "2026-03-02 h25 | KWD | 1 | 1250 0 0 1250 0 | 1250 | 1000 | 1250",
         ]
@@ -103,7 +113,8 @@ async fn every_kpi_in_every_grouping_is_what_was_worked_out_by_hand() {
     assert_eq!(
         figures(GroupBy::Product, &both).await,
         [
-            "p1 | EUR | 2 | 3185 400 0 2785 529 | - | 4000 | 1393",
+            "p4 | EUR | 1 | 10000 1000 0 9000 1710 | - | 1000 | 9000",
+            "p1 | EUR | 2 | 3169 384 0 2785 529 | - | 4000 | 1393",
             "p2 | EUR | 1 | 1500 0 0 1500 285 | - | 1500 | 1500",
             "p3 | JPY | 1 | 900 0 0 900 90 | - | 3000 | 900",
             "p1 | KWD | 1 | 1250 0 0 1250 0 | - | 1000 | 1250",
@@ -113,8 +124,9 @@ async fn every_kpi_in_every_grouping_is_what_was_worked_out_by_hand() {
     assert_eq!(
         figures(GroupBy::Cashier, &both).await,
         [
+            "c3 | EUR | 1 | 10000 1000 0 9000 1710 | 10710 | 1000 | 9000",
             "c1 | EUR | 1 | 3500 300 0 3200 608 | 3808 | 3500 | 3200",
-            "c2 | EUR | 1 | 1185 100 0 1085 206 | 1290 | 2000 | 1085",
+            "c2 | EUR | 1 | 1169 84 0 1085 206 | 1290 | 2000 | 1085",
             "c1 | JPY | 1 | 900 0 0 900 90 | 990 | 3000 | 900",
             "c1 | KWD | 1 | 1250 0 0 1250 0 | 1250 | 1000 | 1250",
         ]
@@ -122,12 +134,12 @@ async fn every_kpi_in_every_grouping_is_what_was_worked_out_by_hand() {
     assert_eq!(
         figures(GroupBy::Tender, &both).await,
         [
-            "cash | EUR | 2 | - - - - - | 4098 | - | -",
-            "card | EUR | 1 | - - - - - | 1000 | - | -",
+            "card | EUR | 2 | - - - - - | 13000 | - | -",
+            "cash | EUR | 3 | - - - - - | 2808 | - | -",
             "card | JPY | 1 | - - - - - | 990 | - | -",
             "other | KWD | 1 | - - - - - | 1250 | - | -",
         ],
-        "cash is net of change"
+        "cash is net of change, also of the change that a card paid for"
     );
     let by_location = report(GroupBy::Location, &both).await;
     let at = |location, currency: &str| {
@@ -135,7 +147,7 @@ async fn every_kpi_in_every_grouping_is_what_was_worked_out_by_hand() {
         text(found.expect("a row"))
     };
     assert_eq!(by_location.len(), 3);
-    assert_eq!(at(north, "EUR"), " | EUR | 2 | 4685 400 0 4285 814 | 5098 | 5500 | 2143");
+    assert_eq!(at(north, "EUR"), " | EUR | 3 | 14669 1384 0 13285 2524 | 15808 | 6500 | 4428");
     assert_eq!(at(south, "JPY"), " | JPY | 1 | 900 0 0 900 90 | 990 | 3000 | 900");
 }
 
@@ -149,7 +161,9 @@ async fn every_planted_bug_is_caught_by_the_golden_data() {
     let (sales_kpi, products_kpi): (&Definition, &Definition) = (&SALES, &PRODUCTS);
     let plants = [
         (sales_kpi, "vorca_raw.documents FINAL", twice("documents")),
-        (sales_kpi, "sumIf(sold_net_minor + sold_discount_minor", "sumIf(sold_net_minor".to_owned()),
+        (sales_kpi, "sumIf(sold_net_minor + sold_discount_net_minor", "sumIf(sold_net_minor".to_owned()),
+        (sales_kpi, "toUInt64(NOT has(tender_kinds, 'cash'))", "toUInt64(0)".to_owned()),
+        (products_kpi, "sumIf(discount_net_minor", "sumIf(discount_minor + redemption_minor".to_owned()),
         (sales_kpi, "if(change_minor != 0,", "if(change_minor = 1,".to_owned()),
         (sales_kpi, "total_minor + rounding_minor + tip_minor", "total_minor + tip_minor".to_owned()),
         (sales_kpi, "sum(entry.2) AS documents", "count() + 1 AS documents".to_owned()),
@@ -170,14 +184,15 @@ async fn every_planted_bug_is_caught_by_the_golden_data() {
         texts
     };
     let golden = everything().await;
-    for (version, (kpi, right, wrong)) in (2..).step_by(2).zip(plants) {
+    for (raised, (kpi, right, wrong)) in (1..).step_by(2).zip(plants) {
         assert!(kpi.select.contains(right), "the plant does not fit {}: {right}", kpi.name);
-        let planted = Definition { version, select: kpi.select.replace(right, &wrong), ..kpi.clone() };
+        let planted =
+            Definition { version: kpi.version + raised, select: kpi.select.replace(right, &wrong), ..kpi.clone() };
         let touched: Touched = slices(&sales).into_iter().map(|slice| planted.slice(slice)).collect();
         recompute(&store, &planted, &touched).await.unwrap();
         assert_ne!(everything().await, golden, "not caught: {wrong}");
         // The right definition under the next version: the plant after it must win over both.
-        let healed = Definition { version: version + 1, ..kpi.clone() };
+        let healed = Definition { version: kpi.version + raised + 1, ..kpi.clone() };
         recompute(&store, &healed, &touched).await.unwrap();
         assert_eq!(everything().await, golden);
     }
@@ -190,15 +205,29 @@ async fn tenders_less_change_are_what_documents_say_was_collected() {
     let sales: Vec<Sale> = (1..=60)
         .map(|seq| {
             let given = 1190 + dice.below(500) as i64;
-            let tenders = if seq % 3 == 0 { vec![("card", 700), ("cash", given - 700)] } else { vec![("cash", given)] };
+            let tenders = match seq % 4 {
+                0 => vec![("card", 700), ("cash", given - 700)],
+                1 => vec![("card", given)],
+                _ => vec![("cash", given)],
+            };
             Sale { slot: dice.below(300) as i32, tenders, ..Sale::at(location, seq) }
         })
         .collect();
     deliver(&sink(), &sales).await;
-    let collected = |rows: Vec<KpiRow>| rows.iter().filter_map(|row| row.collected_minor).sum::<i64>();
-    let by_tender = collected(report(GroupBy::Tender, &[location]).await);
-    assert_eq!(by_tender, collected(report(GroupBy::Day, &[location]).await));
-    assert_eq!(by_tender, 60 * 1190);
+    let collected = |rows: &[KpiRow]| rows.iter().filter_map(|row| row.collected_minor).sum::<i64>();
+    let by_tender = report(GroupBy::Tender, &[location]).await;
+    assert_eq!(collected(&by_tender), collected(&report(GroupBy::Day, &[location]).await));
+    assert_eq!(collected(&by_tender), 60 * 1190);
+    // What analysts see tender by tender is the same, kind by kind.
+    let direct: Vec<(String, u64, i64)> = crate::world::analyst()
+        .fetch(&format!(
+            "SELECT toString(tender_kind), uniqExact(document_id), toInt64(sum(collected) * 100) AS minor
+             FROM vorca.fct_tenders WHERE location_id = '{location}' GROUP BY tender_kind ORDER BY minor DESC"
+        ))
+        .await
+        .unwrap();
+    let told = |row: &KpiRow| (row.tender.clone().unwrap(), row.documents, row.collected_minor.unwrap());
+    assert_eq!(by_tender.iter().map(told).collect::<Vec<_>>(), direct);
 }
 
 #[tokio::test]
@@ -216,10 +245,19 @@ async fn answers_respect_scope_currency_and_period_and_say_how_fresh_they_are() 
     query.currency = Some("JPY".parse().unwrap());
     let answer = kpis(&api(), &query, now).await.unwrap();
     assert_eq!(answer.rows.len(), 1);
-    let fresh_as_of = answer.fresh_as_of.expect("documents are there");
-    assert!(fresh_as_of >= sales[1].recorded_at().to_utc());
+    let fresh_as_of = answer.fresh_as_of.expect("a document is there");
+    assert_eq!(fresh_as_of, sales[2].recorded_at().to_utc(), "of these figures, not of others at the location");
     assert_eq!(answer.lag_ms, Some((now - fresh_as_of).num_milliseconds().max(0)));
-    assert!(freshness(&api(), GroupBy::Product).await.unwrap().is_some());
+    for (group_by, locations, newest) in [
+        (GroupBy::Day, [south].as_slice(), Some(&sales[3])),
+        (GroupBy::Tender, [south, north].as_slice(), Some(&sales[4])),
+        (GroupBy::Product, [north].as_slice(), Some(&sales[4])),
+        (GroupBy::Day, [random()].as_slice(), None),
+    ] {
+        let answer = kpis(&api(), &question(group_by, locations), now).await.unwrap();
+        assert_eq!(answer.fresh_as_of, newest.map(|sale| sale.recorded_at().to_utc()), "{group_by:?}");
+        assert_eq!(answer.lag_ms.is_some(), newest.is_some());
+    }
 
     query.to = query.from.pred_opt().unwrap();
     assert!(kpis(&api(), &query, now).await.is_err(), "a period that ends before it starts");

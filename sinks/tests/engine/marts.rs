@@ -1,11 +1,15 @@
 //! Slices are replaced whole, the highest version wins, a changed definition replaces once.
 
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use runtime::lifecycle::Shutdown;
 use schemas::ids::LocationId;
-use sinks::marts::{Definition, SALES, Scope, recompute, stale};
+use sinks::marts::{Days, Definition, Keeper, PRODUCTS, SALES, Scope, Slice, pieces, recompute, stale, stale_after};
 use sinks::reports::GroupBy;
 use sinks::store::Store;
 
-use crate::world::{Sale, deliver, random, report, rows, sink, slices, stale_at};
+use crate::world::{DAY, Sale, deliver, random, report, rows, sink, slices, stale_at};
 
 async fn slice_versions(store: &Store, location: LocationId) -> Vec<u128> {
     let sql = format!("SELECT slice_version FROM vorca_raw.mart_sales FINAL WHERE location_id = '{location}'");
@@ -99,4 +103,63 @@ async fn documents_whose_mart_is_missing_are_found() {
     }
     let whole = found.iter().filter(|slots| **slots == [7, 9, 0]).count();
     assert!(whole >= 2, "two slots of the sales mart, one day of the products mart: {found:?}");
+}
+
+#[tokio::test]
+async fn what_is_stale_is_found_page_by_page_and_piece_by_piece() {
+    let (store, north, south): (Store, LocationId, LocationId) = (sink(), random(), random());
+    let sales: Vec<Sale> = (1..=9)
+        .map(|seq| Sale { slot: 40 + seq as i32, ..Sale::at(if seq % 2 == 0 { north } else { south }, seq) })
+        .collect();
+    store.insert(&rows(&sales)).await.unwrap();
+    // A definition of its own: no platform on these servers computes its slices meanwhile.
+    let next = Definition { version: SALES.version + 1, ..SALES.clone() };
+    let both = [north.0, south.0];
+    let scope = Scope::Locations(&both);
+    let whole = stale(&store, &next, scope).await.unwrap();
+    assert_eq!(whole.len(), 9);
+    let (mut paged, mut after): (Vec<Slice>, Option<Slice>) = (Vec::new(), None);
+    loop {
+        let page = stale_after(&store, &next, scope, after, 2).await.unwrap();
+        paged.extend(&page);
+        after = page.last().copied();
+        if page.len() < 2 {
+            break;
+        }
+    }
+    assert_eq!(paged, whole);
+
+    let pieces = pieces(&store, &PRODUCTS).await.unwrap();
+    let covers = |day: i32| pieces.iter().filter(|days| (days.first..=days.last).contains(&day)).count();
+    assert_eq!(covers(DAY), 1);
+    assert!(pieces.windows(2).all(|two| two[0].last < two[1].first), "{pieces:?}");
+    let found = |days: Days| stale(&store, &next, Scope::Days(days));
+    let piece = pieces.iter().find(|days| (days.first..=days.last).contains(&DAY)).expect("a piece with the day");
+    let found = found(*piece).await.unwrap();
+    assert!(whole.iter().all(|slice| found.contains(slice)));
+}
+
+/// A comparison that takes for ever, here: one that always fails.
+#[tokio::test]
+async fn what_was_touched_never_waits_for_the_comparison() {
+    let (store, location): (Store, LocationId) = (sink(), random());
+    let sales = [Sale::at(location, 1)];
+    store.insert(&rows(&sales)).await.unwrap();
+    let incomparable = |kpi: &Definition| Definition { raw: "no_such_table", ..kpi.clone() };
+    let keeper = Arc::new(Keeper::of(store.clone(), incomparable(&SALES), incomparable(&PRODUCTS)));
+    let stop = Shutdown::new();
+    keeper.touch(&slices(&sales));
+    let running = tokio::spawn({
+        let (keeper, stop) = (Arc::clone(&keeper), stop.clone());
+        async move { keeper.run(stop).await }
+    });
+    let deadline = Instant::now() + Duration::from_secs(60);
+    for group_by in [GroupBy::Day, GroupBy::Product] {
+        while report(group_by, &[location]).await.is_empty() {
+            assert!(Instant::now() < deadline, "{group_by:?}: what was touched is not computed");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+    stop.cancel();
+    running.await.unwrap();
 }

@@ -3,7 +3,7 @@
 use schemas::ids::LocationId;
 use sinks::reports::GroupBy;
 use sinks::store::Store;
-use sinks::withdraw::{Cut, cuts, withdraw};
+use sinks::withdraw::{Cut, cuts, unlisted, withdraw};
 
 use crate::world::{Sale, deliver, random, refresh, report, sink, stale_at};
 
@@ -51,4 +51,18 @@ async fn a_lost_time_line_is_withdrawn_from_raw_and_marts_and_sold_again() {
     assert_eq!(visible(&store, location).await, [(1, 1), (1, 2), (2, 4)]);
     assert_eq!(report(GroupBy::Day, &[location]).await, day);
     assert!(stale_at(&store, &[location]).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_location_that_the_restored_ledger_never_had_loses_everything() {
+    let (store, kept, lost): (Store, LocationId, LocationId) = (sink(), random(), random());
+    deliver(&store, &[Sale::at(kept, 1), Sale::at(lost, 1), Sale::at(lost, 2)]).await;
+    let listed = [Cut { epoch: 2, location_id: kept.0, kept_seq: 1 }];
+    let found = unlisted(&store, 2, &listed).await.unwrap();
+    assert!(found.iter().all(|cut| cut.location_id != kept.0));
+    // Other tests' locations are not listed either: only the one of this test is withdrawn.
+    let mine: Vec<Cut> = found.into_iter().filter(|cut| cut.location_id == lost.0).collect();
+    assert_eq!(mine, [Cut { epoch: 2, location_id: lost.0, kept_seq: 0 }]);
+    withdraw(&store, &mine).await.unwrap();
+    assert_eq!((visible(&store, lost).await.len(), visible(&store, kept).await.len()), (0, 1));
 }

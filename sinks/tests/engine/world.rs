@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::OnceLock;
 
 use chrono::NaiveDate;
-use schemas::events::{DocumentCommitted, DocumentKind, DocumentLine, DocumentTender};
+use schemas::events::{DocumentCommitted, DocumentKind, DocumentLine, DocumentTender, LineTax};
 use schemas::ids::{LocationId, ProductId, UserId, VariantId};
 use schemas::time::{Day, Timestamp};
 use sinks::marts::{PRODUCTS, SALES, Scope, Slice, Touched, recompute, stale};
@@ -191,7 +191,15 @@ impl LineOf {
             discounts: Vec::new(),
             discount_minor: self.discount,
             redemption_minor: 0,
-            taxes: Vec::new(),
+            taxes: vec![LineTax {
+                tax_id: Uuid::from_u128(9),
+                name: "VAT".to_owned(),
+                rate: "0.19".to_owned(),
+                base_minor: self.extended - self.discount,
+                inclusive: self.inclusive,
+                scope: "line".to_owned(),
+                amount_minor: self.tax,
+            }],
             tax_minor: self.tax,
             added_tax_minor,
             net_minor: self.extended - self.discount - included,
