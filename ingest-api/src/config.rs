@@ -55,7 +55,7 @@ pub struct All {
     pub log: Log,
 }
 
-/// `ingest-api migrate`.
+/// `ingest-api migrate` and `ingest-api worker retire`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Migrate {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use ingest_api::relay::replay::{self, Replay};
-use ingest_api::worker::resync;
+use ingest_api::worker::{epoch, retire};
 use ingest_api::{auth, config, migrate, openapi, relay, serve, verify, worker};
 use runtime::config::load;
 use runtime::dead_letter::{Filter, redrive};
@@ -102,6 +102,8 @@ enum Task {
         #[arg(long, default_value_t = 60)]
         drain: u64,
     },
+    /// After a restore: retires what the compacted topics hold of entities that the ledger does not have
+    Retire,
 }
 
 #[tokio::main]
@@ -121,6 +123,7 @@ async fn main() -> ExitCode {
                 Err(error) => exit_code(Err(error)),
             }
         }
+        Role::Worker { task: Some(Task::Retire) } => exit_code(run_retire().await),
         Role::All => exit_code(run_all().await),
         Role::Migrate => exit_code(run_migrate().await),
         Role::CreateOwner { login, json } => exit_code(create_owner(&login, json).await),
@@ -220,10 +223,10 @@ async fn create_owner(login: &str, json: bool) -> anyhow::Result<()> {
 async fn raise_epoch(reason: &str) -> anyhow::Result<()> {
     let cfg: config::Ledger = load()?;
     runtime::telemetry::init("ingest-api-raise-epoch", &cfg.log);
-    let raised = resync::raise_epoch(&ledger(&cfg)?, reason).await.map_err(|error| anyhow::anyhow!("{error}"))?;
+    let raised = epoch::raise_epoch(&ledger(&cfg)?, reason).await.map_err(|error| anyhow::anyhow!("{error}"))?;
     eprintln!(
-        "epoch {} began: {} stock levels and {} accounts resynced",
-        raised.epoch, raised.stock_levels, raised.accounts
+        "epoch {} began: {} stock levels and {} accounts resynced, {} catalog states published again",
+        raised.epoch, raised.stock_levels, raised.accounts, raised.catalog
     );
     for (location, kept) in raised.kept {
         println!("{location} {kept}");
@@ -236,6 +239,14 @@ async fn run_replay(replay: Replay) -> anyhow::Result<()> {
     runtime::telemetry::init("ingest-api-replay", &cfg.log);
     let pool = ledger(&cfg)?.pool().clone();
     println!("{}", replay.run(&mut *pool.acquire().await?).await?);
+    Ok(())
+}
+
+async fn run_retire() -> anyhow::Result<()> {
+    let cfg: config::Migrate = load()?;
+    runtime::telemetry::init("ingest-api-retire", &cfg.log);
+    let ledger = ledger(&config::Ledger { postgres: cfg.postgres, log: cfg.log })?;
+    println!("{}", serde_json::to_string(&retire::retire(&ledger, &cfg.kafka, &cfg.registry).await?)?);
     Ok(())
 }
 

@@ -170,6 +170,9 @@ impl Fold for Loyalty {
 pub enum Order {
     /// The next version, or the first of an entity never seen.
     Follows,
+    /// The first version in a later epoch: the restored ledger did not have the entity, for every entity it has opens
+    /// the epoch with a resync. What is held of it is of a time line that was given up.
+    Begins,
     /// A resync beyond the state: its post-state replaces what is held.
     Jumps,
     Replay,
@@ -186,6 +189,7 @@ pub fn order(held: Option<Position>, event: Position, is_resync: bool) -> Order 
     }
     let expected = match held {
         Some(held) if held.epoch == event.epoch => held.version.saturating_add(1),
+        Some(_) if !is_resync && event.version == 1 => return Order::Begins,
         Some(held) if !is_resync => {
             return Order::Gap { expected: held.version.saturating_add(1), cause: GapCause::Epoch };
         }
@@ -226,8 +230,10 @@ mod tests {
     }
 
     #[test]
-    fn a_new_epoch_opens_with_a_resync() {
+    fn a_new_epoch_opens_with_a_resync_or_a_first_version() {
         assert_eq!(order(Some(at(1, 9)), at(2, 3), true), Order::Jumps);
+        assert_eq!(order(Some(at(1, 9)), at(2, 1), false), Order::Begins);
+        assert_eq!(order(Some(at(2, 0)), at(2, 1), false), Order::Follows, "retired, then met again");
         assert_eq!(order(Some(at(1, 9)), at(2, 10), false), Order::Gap { expected: 10, cause: GapCause::Epoch });
         assert_eq!(order(Some(at(2, 3)), at(1, 400), false), Order::Replay);
     }

@@ -9,6 +9,7 @@ pub fn apply(state: Option<&LoyaltyBalance>, event: &LoyaltyPosted) -> Applied<L
     let held = state.map(|balance| Position::new(balance.epoch, balance.version));
     match order(held, Position::new(event.epoch, event.version), event.resync) {
         Order::Replay => return Applied::Replay,
+        Order::Begins => return apply(None, event),
         Order::Gap { expected, cause } => return Applied::Gap { expected, cause },
         Order::Follows => {
             let before = state.map_or(0, |balance| balance.points);

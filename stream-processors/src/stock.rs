@@ -12,6 +12,7 @@ pub fn apply(state: Option<&StockLevel>, event: &StockMoved) -> Applied<StockLev
     let at = Position::new(event.epoch, event.version);
     match order(held, at, event.resync) {
         Order::Replay => return Applied::Replay,
+        Order::Begins => return apply(None, event),
         Order::Gap { expected, cause } => return Applied::Gap { expected, cause },
         Order::Follows => {
             let before = state.map_or(0, |level| level.qty);
@@ -92,6 +93,15 @@ pub(crate) mod tests {
             Applied::Next { state, .. } => state,
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn what_a_restored_ledger_never_had_begins_anew() {
+        let lost = next(Some(&next(None, &moved(1, -2_000, -2_000))), &moved(2, -1_000, -3_000));
+        let again = next(Some(&lost), &StockMoved { epoch: 2, ..moved(1, -500, -500) });
+        assert_eq!((again.epoch, again.version, again.qty), (2, 1, -500));
+        let wrong = StockMoved { epoch: 2, ..moved(1, -500, -3_500) };
+        assert_eq!(apply(Some(&lost), &wrong), Applied::Gap { expected: 1, cause: GapCause::PostState });
     }
 
     #[test]

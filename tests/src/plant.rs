@@ -49,6 +49,7 @@ const BUGS: &[Bug] = &[
     ("a sale counted twice in ClickHouse", "I17"),
     ("a KPI slice added to instead of replaced", "I18"),
     ("a record nobody could read was passed over without a dead letter", "I26"),
+    ("a day of products counted twice in its mart", "I18"),
 ];
 
 /// Plants every bug and verifies after each. `journal` is the tills' journal of this platform.

@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 
+use chrono::{DateTime, Utc};
 use futures::TryStreamExt;
 use schemas::ids::event_id;
 use schemas::topics;
@@ -10,6 +11,7 @@ use sqlx::{PgPool, Row};
 use uuid::Uuid;
 
 use super::Report;
+use super::kept::Kept;
 use super::topics::Dump;
 
 struct Movement {
@@ -52,15 +54,17 @@ impl Rule {
     }
 }
 
-/// Compares both ways, by alert id.
-pub async fn check(pg: &PgPool, dump: &Dump, report: &mut Report) -> anyhow::Result<()> {
+/// Compares both ways, by alert id, and returns every alert the rule ever gave. One has to be on the topic as long as
+/// topics keep events, where the movement that caused it is there as well.
+pub async fn check(pg: &PgPool, dump: &Dump, report: &mut Report) -> anyhow::Result<HashSet<Uuid>> {
+    let kept = Kept::at(Utc::now());
     let mut expected: HashSet<Uuid> = HashSet::new();
     let mut differing = Vec::new();
     let locations: Vec<Uuid> = sqlx::query_scalar("select location_id from locations order by 1").fetch_all(pg).await?;
     for location in locations {
         let mut rule = Rule::default();
         let mut rows = sqlx::query(
-            "select variant_id, epoch, version, qty_after, neutral, threshold, hysteresis
+            "select variant_id, epoch, version, qty_after, neutral, threshold, hysteresis, location_seq, recorded_at
                from stock_movements where location_id = $1 order by variant_id, version",
         )
         .bind(location)
@@ -78,7 +82,8 @@ pub async fn check(pg: &PgPool, dump: &Dump, report: &mut Report) -> anyhow::Res
             if rule.fires(&m) {
                 let aggregate = format!("{location}:{}", m.variant_id);
                 let id = event_id(topics::ALERTS.event_type, &aggregate, m.epoch, m.version);
-                if !dump.alerts.contains_key(&id) {
+                let from = dump.movements_from.get(&location).copied().unwrap_or(i64::MAX);
+                if !dump.alerts.contains_key(&id) && has_to_be_there(&kept, from, row.get(8), row.get(7)) {
                     differing.push(format!("no alert {id} for stock {aggregate} version {}", m.version));
                 }
                 expected.insert(id);
@@ -86,12 +91,19 @@ pub async fn check(pg: &PgPool, dump: &Dump, report: &mut Report) -> anyhow::Res
         }
     }
     for (id, alert) in &dump.alerts {
-        if !expected.contains(id) {
-            differing.push(format!("alert {id} for stock {alert} follows from no movement"));
+        let (location, variant) = (alert.location_id, alert.variant_id);
+        if !expected.contains(id) && !dump.restores.gave_up(location.0, alert.epoch, alert.location_seq) {
+            differing.push(format!("alert {id} for stock {location}:{variant} follows from no movement"));
         }
     }
     report.add("I16", "alerts are exactly those of the low-stock rule", expected.len() as u64, differing);
-    Ok(())
+    Ok(expected)
+}
+
+/// Whether the alert of a movement must still be on its topic: `from` is the lowest number of its location among the
+/// movements on theirs.
+fn has_to_be_there(kept: &Kept, from: i64, recorded_at: DateTime<Utc>, location_seq: i64) -> bool {
+    recorded_at >= kept.topics && location_seq >= from
 }
 
 #[cfg(test)]
@@ -115,6 +127,16 @@ mod tests {
         let mut rule = Rule::default();
         let fired: Vec<bool> = [5, 4, 3, 6, 4, 7, 4].into_iter().map(|qty| rule.fires(&movement(qty))).collect();
         assert_eq!(fired, [false, true, false, false, false, false, true]);
+    }
+
+    #[test]
+    fn an_alert_is_asked_for_as_long_as_the_topics_keep_it() {
+        let now = Utc::now();
+        let kept = Kept::at(now);
+        let days_ago = |days| now - chrono::TimeDelta::days(days);
+        assert!(has_to_be_there(&kept, 5, days_ago(29), 5));
+        assert!(!has_to_be_there(&kept, 5, days_ago(31), 5), "forgotten by the topic");
+        assert!(!has_to_be_there(&kept, 6, days_ago(1), 5), "the topics were made anew after its movement");
     }
 
     #[test]

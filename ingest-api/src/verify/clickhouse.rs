@@ -1,14 +1,16 @@
-//! I17 and I18: ClickHouse raw equals Postgres document by document and line by line, without a double; the
-//! marts equal raw. Rows are read per location as text, so nothing depends on the sink's own types.
+//! I17 and I18: ClickHouse raw equals Postgres row by row, without a double; the marts equal raw, figure by figure. Rows
+//! are read part by part as text, so nothing depends on the sink's own types. What is looked at stands in [`super::looks`].
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use secrecy::ExposeSecret;
-use sqlx::{PgPool, Row};
+use sqlx::Row;
 use uuid::Uuid;
 
+use super::looks::{Look, Source};
+use super::topics::Dump;
 use super::{Report, Stores};
 
 /// A location's rows on one side: key to everything that has to be equal.
@@ -61,23 +63,33 @@ impl ClickHouse {
     }
 }
 
-/// Compares every location, waiting until the sink has caught up, at most `stores.drain`.
-pub async fn check(stores: &Stores, report: &mut Report) -> anyhow::Result<()> {
+/// Compares part by part, waiting until the sink has caught up, at most `stores.drain`. `ever`: every alert that the rule
+/// gave over the ledger.
+pub async fn check(stores: &Stores, dump: &Dump, ever: &HashSet<Uuid>, report: &mut Report) -> anyhow::Result<()> {
     let clickhouse = ClickHouse::of(stores)?;
     let locations: Vec<Uuid> =
         sqlx::query_scalar("select location_id from locations order by 1").fetch_all(&stores.pg).await?;
     let deadline = Instant::now() + stores.drain;
-    for (id, claim, look) in [
-        ("I17", "documents in ClickHouse = documents in Postgres", Look::Documents),
-        ("I17", "lines in ClickHouse = lines in Postgres", Look::Lines),
-        ("I17", "movements in ClickHouse = movements in Postgres", Look::Movements),
-        ("I18", "KPI marts = the documents they are made of", Look::Marts),
-    ] {
+    for look in Look::ALL {
+        let (id, claim) = look.claim();
         let (mut compared, mut differing) = (0, Vec::new());
-        for location in &locations {
+        for part in look.parts(&locations) {
             let (rows, found) = loop {
-                let expected = look.expected(&stores.pg, &clickhouse, *location).await?;
-                let actual = clickhouse.rows(&look.actual(*location)).await?;
+                let expected = match look.expected(&part) {
+                    Source::Postgres(query) => {
+                        let rows = part.bound(sqlx::query(query)).fetch_all(&stores.pg).await?;
+                        rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+                    }
+                    Source::ClickHouse(query) => clickhouse.rows(&query).await?,
+                    Source::Alerts(location) => alerts_of(dump, ever, location),
+                };
+                let mut actual = clickhouse.rows(&look.actual(&part)).await?;
+                if look.is_alerts() {
+                    // What the topic has forgotten stays in ClickHouse: the rule still has to give it.
+                    let is_forgotten =
+                        |id: &str| !expected.contains_key(id) && id.parse().is_ok_and(|id| ever.contains(&id));
+                    actual.retain(|id, _| !is_forgotten(id));
+                }
                 let found = differences(&expected, &actual);
                 // The sink may be a batch behind, and a mart a refresh: only what stays different counts.
                 if found.is_empty() || Instant::now() >= deadline {
@@ -86,79 +98,27 @@ pub async fn check(stores: &Stores, report: &mut Report) -> anyhow::Result<()> {
                 tokio::time::sleep(Duration::from_millis(500)).await;
             };
             compared += rows as u64;
-            differing.extend(found.into_iter().map(|what| format!("location {location} {what}")));
+            differing.extend(found.into_iter().map(|what| format!("{part} {what}")));
         }
         report.add(id, claim, compared, differing);
     }
     Ok(())
 }
 
-#[derive(Clone, Copy)]
-enum Look {
-    Documents,
-    Lines,
-    Movements,
-    Marts,
-}
-
-impl Look {
-    async fn expected(self, pg: &PgPool, clickhouse: &ClickHouse, location: Uuid) -> anyhow::Result<Rows> {
-        let query = match self {
-            Look::Documents => {
-                "select document_id::text, concat_ws(E'\\t', epoch, location_seq, business_date, slot, kind, currency,
-                        terminal_id, terminal_seq, cashier_id, subtotal_minor, discount_minor, tax_minor, total_minor,
-                        rounding_minor, change_minor, encode(document_digest, 'hex'))
-                   from documents where location_id = $1"
-            }
-            Look::Lines => {
-                "select document_id::text || '/' || line_no, concat_ws(E'\\t', business_date, slot, variant_id, l.qty,
-                        extended_minor, l.discount_minor, l.tax_minor, net_minor, payable_minor)
-                   from document_lines l join documents d using (document_id) where l.location_id = $1"
-            }
-            Look::Movements => {
-                "select variant_id::text || ' version ' || version, concat_ws(E'\\t', epoch, location_seq, delta, qty_after, reason, cause_id)
-                   from stock_movements where location_id = $1"
-            }
-            // Straight from raw documents; that those equal Postgres is I17.
-            Look::Marts => {
-                return clickhouse
-                    .rows(&format!(
-                        "select concat(toString(business_date), ' ', currency), toString(countIf(kind in ('sale', 'exchange'))),
-                                toString(sum(sold_net_minor + returned_net_minor)), toString(sum(tax_minor)),
-                                toString(sum(total_minor + rounding_minor + tip_minor)), toString(sum(sold_qty))
-                           from vorca_raw.documents final where location_id = '{location}' group by business_date, currency"
-                    ))
-                    .await;
-            }
-        };
-        let rows = sqlx::query(query).bind(location).fetch_all(pg).await?;
-        Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
-    }
-
-    fn actual(self, location: Uuid) -> String {
-        match self {
-            Look::Documents => format!(
-                "select toString(document_id), epoch, location_seq, business_date, slot, kind, currency, terminal_id, terminal_seq,
-                        cashier_id, subtotal_minor, discount_minor, tax_minor, total_minor, rounding_minor, change_minor, document_digest
-                   from vorca_raw.documents final where location_id = '{location}'"
-            ),
-            Look::Lines => format!(
-                "select concat(toString(document_id), '/', toString(line_no)), business_date, slot, variant_id, qty, extended_minor,
-                        discount_minor, tax_minor, net_minor, payable_minor
-                   from vorca_raw.lines final where location_id = '{location}'"
-            ),
-            Look::Movements => format!(
-                "select concat(toString(variant_id), ' version ', toString(entity_version)), epoch, location_seq, delta, qty_after, reason, cause_id
-                   from vorca_raw.movements final where location_id = '{location}'"
-            ),
-            Look::Marts => format!(
-                "select concat(toString(business_date), ' ', f.currency), toString(sum(f.documents)), toString(sum(f.net_minor)),
-                        toString(sum(f.tax_minor)), toString(sum(f.collected_minor)), toString(sum(f.units))
-                   from vorca_raw.mart_sales final array join figures as f
-                  where location_id = '{location}' and f.tender = '' group by business_date, f.currency"
-            ),
-        }
-    }
+/// The alerts of a location on the topic, without those of a time line that was given up.
+fn alerts_of(dump: &Dump, ever: &HashSet<Uuid>, location: Uuid) -> Rows {
+    let here = dump.alerts.values().filter(|alert| alert.location_id.0 == location);
+    let alive = here.filter(|alert| {
+        ever.contains(&alert.alert_id) || !dump.restores.gave_up(location, alert.epoch, alert.location_seq)
+    });
+    alive
+        .map(|alert| {
+            let figures =
+                [alert.epoch, alert.location_seq, alert.version, alert.qty, alert.threshold, alert.hysteresis];
+            let figures = figures.map(|figure| figure.to_string()).join("\t");
+            (alert.alert_id.to_string(), format!("{}\t{figures}", alert.variant_id))
+        })
+        .collect()
 }
 
 fn differences(expected: &Rows, actual: &Rows) -> Vec<String> {

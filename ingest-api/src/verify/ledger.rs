@@ -3,10 +3,12 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use chrono::Utc;
 use sqlx::{PgPool, Row};
 use uuid::Uuid;
 
 use super::Report;
+use super::kept::Kept;
 
 /// Waits until the relay has published everything, at most `limit`; reports I11.
 pub async fn drained(pg: &PgPool, limit: Duration, report: &mut Report) -> anyhow::Result<()> {
@@ -41,7 +43,7 @@ struct LedgerCheck {
     claim: &'static str,
     /// Counts what is compared for location $1.
     count: &'static str,
-    /// Text of each differing row for location $1; no rows when all is well.
+    /// Text of each differing row for location $1; no rows when all is well. $2 is since when the outbox is whole.
     differing: &'static str,
 }
 
@@ -105,7 +107,7 @@ const BY_LOCATION: &[LedgerCheck] = &[
         id: "I10",
         claim: "every document and act has its outbox row",
         count: "select count(*) from documents where location_id = $1",
-        differing: "with kept as (select min(created_at) since from outbox)
+        differing: "with kept as (select greatest(min(created_at), $2) since from outbox)
             select format('%s %s (location_seq %s)', kind, cause, location_seq)
               from (select 'document' kind, document_id cause, location_seq, epoch, recorded_at from documents where location_id = $1
                     union all
@@ -119,12 +121,15 @@ const BY_LOCATION: &[LedgerCheck] = &[
         claim: "a location's numbers have no gap",
         count: "select last_seq from streams where stream_id = $1",
         differing: "select format('stream %s: last_seq %s, outbox holds %s to %s in %s rows', $1, s.last_seq, o.lo, o.hi, o.n)
-              from streams s, lateral (select min(seq) lo, max(seq) hi, count(*) n from outbox where stream_id = s.stream_id) o
+              from streams s, lateral (
+                       select min(seq) lo, max(seq) hi, count(*) n from outbox
+                        where stream_id = s.stream_id
+                          and seq >= (select min(seq) from outbox where stream_id = s.stream_id and created_at >= $2)) o
              where s.stream_id = $1
                and ((o.n > 0 and (o.hi <> s.last_seq or o.hi - o.lo + 1 <> o.n))
                  or (o.n = 0 and s.last_seq > 0 and exists (select 1 from outbox)
                      and exists (select 1 from documents d where d.location_id = $1 and d.location_seq = s.last_seq
-                                    and d.recorded_at >= (select min(created_at) from outbox))))",
+                                    and d.recorded_at >= (select greatest(min(created_at), $2) from outbox))))",
     },
     LedgerCheck {
         id: "I20",
@@ -180,17 +185,17 @@ const BY_ACCOUNT: &[LedgerCheck] = &[
 /// Runs every ledger check over every location and account.
 pub async fn check(pg: &PgPool, report: &mut Report) -> anyhow::Result<()> {
     let locations: Vec<Uuid> = sqlx::query_scalar("select location_id from locations order by 1").fetch_all(pg).await?;
+    let kept = Kept::at(Utc::now());
     for check in BY_LOCATION {
         let (mut compared, mut differing) = (0, Vec::new());
         for location in &locations {
             compared += sqlx::query_scalar::<_, i64>(check.count).bind(location).fetch_one(pg).await? as u64;
-            differing.extend(
-                sqlx::query_scalar::<_, String>(check.differing)
-                    .bind(location)
-                    .fetch_all(pg)
-                    .await
-                    .with_context(|| format!("{} at location {location}", check.id))?,
-            );
+            let mut query = sqlx::query_scalar::<_, String>(check.differing).bind(location);
+            if check.differing.contains("$2") {
+                query = query.bind(kept.outbox);
+            }
+            let rows = query.fetch_all(pg).await;
+            differing.extend(rows.with_context(|| format!("{} at location {location}", check.id))?);
         }
         report.add(check.id, check.claim, compared, differing);
     }

@@ -9,7 +9,9 @@ mod clickhouse;
 mod consumed;
 mod effects;
 mod journal;
+mod kept;
 mod ledger;
+mod looks;
 mod redis_view;
 mod report;
 mod topics;
@@ -41,9 +43,9 @@ pub async fn run(stores: &Stores) -> anyhow::Result<Report> {
         journal::check(&stores.pg, path, &mut report).await?;
     }
     let dump = topics::check(stores, &mut report).await?;
-    alerts::check(&stores.pg, &dump, &mut report).await?;
+    let ever = alerts::check(&stores.pg, &dump, &mut report).await?;
     redis_view::check(stores, &mut report).await?;
-    clickhouse::check(stores, &mut report).await?;
+    clickhouse::check(stores, &dump, &ever, &mut report).await?;
     consumed::check(stores, &mut report).await?;
     Ok(report)
 }

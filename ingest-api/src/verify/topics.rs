@@ -5,21 +5,29 @@ use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use chrono::{DateTime, Utc};
 use futures::TryStreamExt;
 use runtime::kafka::Record;
 use schemas::codec::{Codec, DecodeError};
-use schemas::events::{LoyaltyBalance, LoyaltyPosted, StockFellLow, StockLevel, StockMoved};
+use schemas::events::{
+    Cashier, DocumentCommitted, Location, LoyaltyBalance, LoyaltyPosted, StockFellLow, StockLevel, StockMoved, Variant,
+};
 use schemas::topics::{self, Topic};
 use sqlx::{PgPool, Row};
 use uuid::Uuid;
 
+use super::kept::{Kept, Restores};
 use super::{Report, Stores};
+use crate::worker::retire::RETIRED;
 
 /// What later checks need of the topics.
 #[derive(Default)]
 pub struct Dump {
-    /// Alerts on the topic: id to the stock level it is about.
-    pub alerts: HashMap<Uuid, String>,
+    /// Alerts on the topic by their id.
+    pub alerts: HashMap<Uuid, StockFellLow>,
+    /// The lowest number of each location among the movements on the topic.
+    pub movements_from: HashMap<Uuid, i64>,
+    pub restores: Restores,
 }
 
 /// Topics whose every record comes from the outbox.
@@ -29,16 +37,16 @@ const FROM_OUTBOX: &[Topic] =
 /// Reads each topic from its beginning to the end it has now.
 pub async fn check(stores: &Stores, report: &mut Report) -> anyhow::Result<Dump> {
     let codec = Codec::new(&stores.registry.url);
-    published(stores, report).await?;
-    order(stores, &codec, report).await?;
+    let mut dump = Dump { restores: Restores::of(&stores.pg).await?, ..Dump::default() };
+    published(stores, &codec, &dump.restores, report).await?;
+    order(stores, &codec, &mut dump, report).await?;
     let deadline = Instant::now() + stores.drain;
     stock_state(stores, &codec, deadline, report).await?;
     loyalty_state(stores, &codec, deadline, report).await?;
-    let mut dump = Dump::default();
     let mut alerts = read(stores, topics::ALERTS.name, topics::PARTITIONS);
     while let Some(record) = alerts.next().await? {
         let Some(alert) = decoded::<StockFellLow>(&codec, &record).await? else { continue };
-        dump.alerts.insert(alert.alert_id, format!("{}:{}", alert.location_id, alert.variant_id));
+        dump.alerts.insert(alert.alert_id, alert);
     }
     Ok(dump)
 }
@@ -90,37 +98,92 @@ fn event_id(record: &Record) -> Option<Uuid> {
     record.headers.get_str("ce_id")?.parse().ok()
 }
 
+/// When its fact was recorded, from its `ce_time` header.
+fn recorded_at(record: &Record) -> Option<DateTime<Utc>> {
+    record.headers.get_str("ce_time")?.parse().ok()
+}
+
 /// I12: the set of event ids on each topic is the set in the outbox, as far back as both reach. A compacted
 /// topic forgets older states, so there only the newest event of each key has to be present.
-async fn published(stores: &Stores, report: &mut Report) -> anyhow::Result<()> {
+async fn published(stores: &Stores, codec: &Codec, restores: &Restores, report: &mut Report) -> anyhow::Result<()> {
+    let kept = Kept::at(Utc::now());
     let mut duplicates = 0u64;
     for topic in FROM_OUTBOX {
-        let (mut on_topic, mut without_id) = (HashSet::new(), 0u64);
+        let mut found = Published::default();
         let mut reading = read(stores, topic.name, topic.partitions);
         while let Some(record) = reading.next().await? {
-            match event_id(&record) {
-                Some(id) if !on_topic.insert(id) => duplicates += 1,
-                Some(_) => {}
-                None => without_id += 1,
-            }
+            let Some(id) = event_id(&record) else {
+                found.without_id += 1;
+                continue;
+            };
+            let was_dropped = recorded_at(&record).is_some_and(|at| at < kept.outbox);
+            let needs_none = was_dropped || is_given_up(codec, restores, topic, &record).await?;
+            duplicates += u64::from(found.needs_none.insert(id, needs_none).is_some());
         }
-        let in_outbox = outbox_events(&stores.pg, topic).await?;
-        let mut differing = Vec::new();
-        if without_id > 0 {
-            differing.push(format!("{}: {without_id} records without an event id", topic.name));
-        }
-        for (id, cause) in &in_outbox.required {
-            if !on_topic.contains(id) {
-                differing.push(format!("{}: event {id} of {cause} was never published", topic.name));
-            }
-        }
-        for id in on_topic.iter().filter(|id| !in_outbox.known.contains(*id)) {
-            differing.push(format!("{}: event {id} is on the topic and not in the outbox", topic.name));
-        }
-        report.add("I12", "the topic holds exactly the outbox's events", in_outbox.known.len() as u64, differing);
+        let in_outbox = outbox_events(&stores.pg, topic, kept).await?;
+        let compared = in_outbox.known.len() as u64;
+        report.add(
+            "I12",
+            "the topic holds exactly the outbox's events",
+            compared,
+            found.compare(topic.name, &in_outbox),
+        );
     }
     report.notes.push(format!("I12 {duplicates} duplicates on the topics (harmless: consumers apply by version)"));
     Ok(())
+}
+
+/// What a topic holds.
+#[derive(Default)]
+struct Published {
+    /// Event ids, each with whether it needs no outbox row (any more).
+    needs_none: HashMap<Uuid, bool>,
+    without_id: u64,
+}
+
+impl Published {
+    fn compare(&self, topic: &str, outbox: &OutboxEvents) -> Vec<String> {
+        let mut differing = Vec::new();
+        if self.without_id > 0 {
+            differing.push(format!("{topic}: {} records without an event id", self.without_id));
+        }
+        for (id, cause) in outbox.required.iter().filter(|(id, _)| !self.needs_none.contains_key(*id)) {
+            differing.push(format!("{topic}: event {id} of {cause} was never published"));
+        }
+        for (id, _) in self.needs_none.iter().filter(|(id, needs_none)| !**needs_none && !outbox.known.contains(*id)) {
+            differing.push(format!("{topic}: event {id} is on the topic and not in the outbox"));
+        }
+        differing
+    }
+}
+
+/// Whether a restore gave up what the record is about.
+async fn is_given_up(codec: &Codec, restores: &Restores, topic: &Topic, record: &Record) -> anyhow::Result<bool> {
+    if restores.is_empty() {
+        return Ok(false);
+    }
+    Ok(match topic.name {
+        name if name == topics::SALES.name => {
+            let event = decoded::<DocumentCommitted>(codec, record).await?;
+            event.is_some_and(|it| restores.gave_up(it.location_id.0, it.epoch, it.location_seq))
+        }
+        name if name == topics::MOVEMENTS.name => {
+            let event = decoded::<StockMoved>(codec, record).await?;
+            let shop = |it: &StockMoved| it.parent_location_id.unwrap_or(it.location_id).0;
+            event.is_some_and(|it| restores.gave_up(shop(&it), it.epoch, it.location_seq))
+        }
+        name if name == topics::LOYALTY_ENTRIES.name => {
+            let event = decoded::<LoyaltyPosted>(codec, record).await?;
+            event.is_some_and(|it| restores.gave_up(it.location_id.unwrap_or_default().0, it.epoch, it.location_seq))
+        }
+        name if name == topics::VARIANTS.name => {
+            decoded::<Variant>(codec, record).await?.is_some_and(|it| restores.superseded(it.epoch))
+        }
+        name if name == topics::LOCATIONS.name => {
+            decoded::<Location>(codec, record).await?.is_some_and(|it| restores.superseded(it.epoch))
+        }
+        _ => decoded::<Cashier>(codec, record).await?.is_some_and(|it| restores.superseded(it.epoch)),
+    })
 }
 
 struct OutboxEvents {
@@ -128,12 +191,12 @@ struct OutboxEvents {
     required: HashMap<Uuid, String>,
 }
 
-async fn outbox_events(pg: &PgPool, topic: &Topic) -> anyhow::Result<OutboxEvents> {
+async fn outbox_events(pg: &PgPool, topic: &Topic, kept: Kept) -> anyhow::Result<OutboxEvents> {
     let mut events = OutboxEvents { known: HashSet::new(), required: HashMap::new() };
     let mut newest: HashMap<String, (Uuid, String)> = HashMap::new();
     let is_state = topic.retention == topics::Retention::State;
     let mut rows = sqlx::query(
-        "select r.event_id, r.key, o.cause_type || ' ' || o.cause_id
+        "select r.event_id, r.key, o.cause_type || ' ' || o.cause_id, o.created_at
            from outbox o, unnest(o.topics, o.keys, o.event_ids) r(topic, key, event_id)
           where r.topic = $1 and o.seq <= (select published_seq from stream_progress p where p.stream_id = o.stream_id)
           order by o.id",
@@ -145,7 +208,7 @@ async fn outbox_events(pg: &PgPool, topic: &Topic) -> anyhow::Result<OutboxEvent
         events.known.insert(id);
         if is_state {
             newest.insert(key, (id, cause));
-        } else {
+        } else if row.get::<DateTime<Utc>, _>(3) >= kept.topics {
             events.required.insert(id, cause);
         }
     }
@@ -155,12 +218,14 @@ async fn outbox_events(pg: &PgPool, topic: &Topic) -> anyhow::Result<OutboxEvent
 }
 
 /// I13: within an entity the first occurrence of each version follows the one before it; a key stays in one partition.
-async fn order(stores: &Stores, codec: &Codec, report: &mut Report) -> anyhow::Result<()> {
+async fn order(stores: &Stores, codec: &Codec, dump: &mut Dump, report: &mut Report) -> anyhow::Result<()> {
     let mut entities = Order::default();
     let mut reading = read(stores, topics::MOVEMENTS.name, topics::PARTITIONS);
     while let Some(record) = reading.next().await? {
         entities.key(&record);
         let Some(event) = decoded::<StockMoved>(codec, &record).await? else { continue };
+        let from = dump.movements_from.entry(event.location_id.0).or_insert(event.location_seq);
+        *from = (*from).min(event.location_seq);
         entities.see(
             format!("stock {}:{}", event.location_id, event.variant_id),
             event.epoch,
@@ -216,7 +281,9 @@ impl Order {
             }
             Some(newest) if (epoch, version) <= *newest => {}
             Some(newest) => {
-                if version != newest.1 + 1 && !resync {
+                // A later epoch opens with a resync, or with version 1 of what the restored ledger never had.
+                let next = if epoch == newest.0 { newest.1 + 1 } else { 1 };
+                if version != next && !resync {
                     self.differing.push(format!("{entity}: version {version} follows {}", newest.1));
                 }
                 *newest = (epoch, version);
@@ -251,6 +318,7 @@ async fn stock_state(stores: &Stores, codec: &Codec, deadline: Instant, report: 
                 )),
             }
         }
+        state.retain(|_, (_, version, _)| *version != RETIRED);
         differing.extend(state.keys().map(|(l, v)| format!("stock {l}:{v} is in the state topic only")));
         if differing.is_empty() || Instant::now() >= deadline {
             report.add("I14", "the stock processor's state = stock levels", rows.len() as u64, differing);
@@ -283,6 +351,7 @@ async fn loyalty_state(stores: &Stores, codec: &Codec, deadline: Instant, report
                 )),
             }
         }
+        state.retain(|_, (_, version, _)| *version != RETIRED);
         differing.extend(state.keys().map(|account| format!("account {account} is in the state topic only")));
         if differing.is_empty() || Instant::now() >= deadline {
             report.add("I15", "the loyalty processor's state = accounts", rows.len() as u64, differing);
@@ -294,7 +363,7 @@ async fn loyalty_state(stores: &Stores, codec: &Codec, deadline: Instant, report
 
 #[cfg(test)]
 mod tests {
-    use super::Order;
+    use super::*;
 
     #[test]
     fn a_skipped_version_is_named_a_duplicate_is_not() {
@@ -303,5 +372,36 @@ mod tests {
             order.see("stock a:b".to_owned(), 1, version, resync);
         }
         assert_eq!(order.differing, ["stock a:b: version 4 follows 2"]);
+    }
+
+    #[test]
+    fn a_later_epoch_opens_with_a_resync_or_with_something_new() {
+        let mut order = Order::default();
+        for (entity, epoch, version, resync) in
+            [("a", 1, 4, false), ("a", 2, 3, true), ("a", 2, 4, false), ("b", 1, 2, true), ("b", 2, 1, false)]
+        {
+            order.see(entity.to_owned(), epoch, version, resync);
+        }
+        assert!(order.differing.is_empty(), "{:?}", order.differing);
+        order.see("b".to_owned(), 3, 2, false);
+        assert_eq!(order.differing, ["b: version 2 follows 1"]);
+    }
+
+    #[test]
+    fn only_what_both_still_keep_has_to_be_on_both_sides() {
+        let id = Uuid::from_u128;
+        let found =
+            Published { needs_none: HashMap::from([(id(1), false), (id(2), true), (id(3), false)]), without_id: 0 };
+        let outbox = OutboxEvents {
+            known: HashSet::from([id(1), id(4), id(5)]),
+            required: HashMap::from([(id(1), "sale a".to_owned()), (id(4), "sale b".to_owned())]),
+        };
+        let mut named = found.compare("t", &outbox);
+        named.sort();
+        let wanted = [
+            format!("t: event {} is on the topic and not in the outbox", id(3)),
+            format!("t: event {} of sale b was never published", id(4)),
+        ];
+        assert_eq!(named, wanted, "2 lost its outbox row with its day, 5 its record");
     }
 }

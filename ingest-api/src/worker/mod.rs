@@ -1,6 +1,8 @@
 //! The worker role: answers resync requests and keeps the tables in shape. Its one-shot tasks stand in `main.rs`.
 
+pub mod epoch;
 pub mod resync;
+pub mod retire;
 pub mod upkeep;
 
 use runtime::config::{Kafka, Postgres, Registry};

@@ -1,5 +1,6 @@
 //! Resyncs: a movement or entry with delta 0, a new version and the full post-state, which is the one record that may
-//! jump versions. Written when a processor asks because it saw a gap, and for every entity when an epoch begins.
+//! jump versions. Written when a processor asks because it saw a gap, and for every entity when an epoch begins
+//! ([`super::epoch`]).
 
 use chrono::{DateTime, Utc};
 use runtime::consumer::{Batch, Failure, Handler, Reject};
@@ -16,8 +17,8 @@ use crate::db::outbox::{self, Act};
 use crate::error::ApiError;
 
 /// Entities of one act; more go into further acts, so that no outbox row becomes huge.
-const AT_ONCE: usize = 500;
-const CAUSE: &str = "resync";
+pub(super) const AT_ONCE: usize = 500;
+pub(super) const CAUSE: &str = "resync";
 
 /// Answers requests from the topic of resync requests.
 pub struct Resync {
@@ -106,7 +107,7 @@ pub async fn stock(
     Ok(())
 }
 
-async fn stock_act(
+pub(super) async fn stock_act(
     tx: &mut PgTx,
     location: LocationId,
     variants: &[VariantId],
@@ -224,7 +225,11 @@ pub async fn accounts(writer: &Writer, accounts: Vec<AccountId>, after: Option<(
     Ok(())
 }
 
-async fn account_act(tx: &mut PgTx, accounts: &[AccountId], after: Option<(i64, i64)>) -> Result<(), ApiError> {
+pub(super) async fn account_act(
+    tx: &mut PgTx,
+    accounts: &[AccountId],
+    after: Option<(i64, i64)>,
+) -> Result<(), ApiError> {
     sqlx::query("select 1 from streams where stream_id = $1 for no key update")
         .bind(COMPANY_STREAM.0)
         .fetch_optional(&mut **tx)
@@ -293,56 +298,4 @@ async fn account_act(tx: &mut PgTx, accounts: &[AccountId], after: Option<(i64, 
     }
     outbox::append(tx, &act, epoch, now).await?;
     Ok(())
-}
-
-/// What a new epoch began with.
-#[derive(Debug, serde::Serialize)]
-pub struct Raised {
-    pub epoch: i64,
-    /// Each location with the last number of the time line that was kept: what `sinks withdraw` reads.
-    pub kept: Vec<(Uuid, i64)>,
-    pub stock_levels: usize,
-    pub accounts: usize,
-}
-
-/// Begins a new epoch after a restore and resyncs every entity into it, so that no reader drops a version that the
-/// lost time line had used already. One transaction under the lock of every stream: no act can come between the
-/// epoch and the resyncs, so each entity's first event in it is its resync. Acts wait or are refused meanwhile.
-pub async fn raise_epoch(writer: &Writer, reason: &str) -> Result<Raised, ApiError> {
-    writer.write(reason.to_owned(), |tx, reason| Box::pin(open_epoch(tx, reason))).await
-}
-
-async fn open_epoch(tx: &mut PgTx, reason: &str) -> Result<Raised, ApiError> {
-    let streams: Vec<(Uuid, i64)> =
-        sqlx::query_as("select stream_id, last_seq from streams order by stream_id for no key update")
-            .fetch_all(&mut **tx)
-            .await?;
-    let epoch: i64 =
-        sqlx::query_scalar("insert into epochs (epoch, reason) select max(epoch) + 1, $1 from epochs returning epoch")
-            .bind(reason)
-            .fetch_one(&mut **tx)
-            .await?;
-    let kept: Vec<(Uuid, i64)> = streams.into_iter().filter(|(stream, _)| *stream != COMPANY_STREAM.0).collect();
-    let mut raised = Raised { epoch, kept, stock_levels: 0, accounts: 0 };
-    for (location, _) in &raised.kept {
-        let variants: Vec<Uuid> =
-            sqlx::query_scalar("select variant_id from stock_levels where location_id = $1 and version > 0 order by 1")
-                .bind(location)
-                .fetch_all(&mut **tx)
-                .await?;
-        raised.stock_levels += variants.len();
-        let variants: Vec<VariantId> = variants.into_iter().map(VariantId).collect();
-        for some in variants.chunks(AT_ONCE) {
-            stock_act(tx, LocationId(*location), some, None).await?;
-        }
-    }
-    let all: Vec<Uuid> = sqlx::query_scalar("select account_id from loyalty_accounts where version > 0 order by 1")
-        .fetch_all(&mut **tx)
-        .await?;
-    raised.accounts = all.len();
-    let all: Vec<AccountId> = all.into_iter().map(AccountId).collect();
-    for some in all.chunks(AT_ONCE) {
-        account_act(tx, some, None).await?;
-    }
-    Ok(raised)
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::{NaiveDate, TimeDelta, Utc};
+use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
 use runtime::lifecycle::Shutdown;
 use runtime::ops::Health;
 use sqlx::{AssertSqlSafe, PgPool};
@@ -33,6 +33,11 @@ pub async fn run(pool: PgPool, stop: Shutdown, health: Health) {
     }
 }
 
+/// Every row written at this instant or later is in the outbox: days before it may have been dropped.
+pub fn kept_since(now: DateTime<Utc>) -> DateTime<Utc> {
+    (now.date_naive() - TimeDelta::days(DAYS_KEPT)).and_time(NaiveTime::MIN).and_utc()
+}
+
 async fn once(pool: &PgPool) -> Result<(), sqlx::Error> {
     make_partitions(pool).await?;
     drop_partitions(pool).await?;
@@ -57,8 +62,8 @@ pub async fn make_partitions(pool: &PgPool) -> Result<(), sqlx::Error> {
         let late: bool = sqlx::query_scalar(
             "select exists (select 1 from outbox_default where created_at >= $1 and created_at < $2)",
         )
-        .bind(day.and_time(chrono::NaiveTime::MIN).and_utc())
-        .bind(next.and_time(chrono::NaiveTime::MIN).and_utc())
+        .bind(day.and_time(NaiveTime::MIN).and_utc())
+        .bind(next.and_time(NaiveTime::MIN).and_utc())
         .fetch_one(pool)
         .await?;
         if late {
@@ -77,7 +82,7 @@ pub async fn make_partitions(pool: &PgPool) -> Result<(), sqlx::Error> {
 
 /// Drops partitions whose day is over for a week and whose every row is published.
 async fn drop_partitions(pool: &PgPool) -> Result<(), sqlx::Error> {
-    let oldest = Utc::now().date_naive() - TimeDelta::days(DAYS_KEPT);
+    let oldest = kept_since(Utc::now()).date_naive();
     let tables: Vec<String> = sqlx::query_scalar(
         "select c.relname::text from pg_inherits i join pg_class c on c.oid = i.inhrelid
           where i.inhparent = 'outbox'::regclass and c.relname ~ '^outbox_[0-9]{8}$' and c.relname < $1",

@@ -3,9 +3,10 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use ingest_api::worker::resync::raise_epoch;
+use ingest_api::worker::epoch::raise_epoch;
 use runtime::lifecycle::Shutdown;
 use runtime::pg::Writer;
+use schemas::topics;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
@@ -41,6 +42,30 @@ async fn a_new_epoch_begins_with_a_resync_of_every_entity(pool: PgPoolOptions, o
             .await
             .unwrap();
     assert_eq!(accounts, [(true, 20), (true, 20)]);
+    // Every catalog state is published into the epoch, and what was kept of each stream is on record.
+    let published: Vec<(String, i64)> = sqlx::query_as(
+        "select t, count(*) from outbox o, unnest(o.topics) t where o.epoch = 2 and t like 'vorca.catalog.%' group by 1 order by 1",
+    )
+    .fetch_all(&rig.pool)
+    .await
+    .unwrap();
+    let mut catalog = Vec::new();
+    for (topic, table) in [
+        (topics::CASHIERS, "select count(*) from users"),
+        (topics::LOCATIONS, "select count(*) from locations"),
+        (topics::VARIANTS, "select count(*) from variants"),
+    ] {
+        catalog.push((topic.name.to_owned(), sqlx::query_scalar(table).fetch_one(&rig.pool).await.unwrap()));
+    }
+    assert_eq!(published, catalog);
+    let unrecorded: i64 = sqlx::query_scalar(
+        "select count(*) from streams s where not exists (
+             select from epoch_cuts c where c.epoch = 2 and c.stream_id = s.stream_id and c.kept_seq < s.last_seq)",
+    )
+    .fetch_one(&rig.pool)
+    .await
+    .unwrap();
+    assert_eq!(unrecorded, 0, "each stream went on after its cut: with resyncs, and the company with the catalog");
     rig.assert_consistent().await;
 }
 

@@ -89,6 +89,7 @@ impl Victim {
             12 => self.count_twice().await,
             13 => self.add_to_slice().await,
             14 => self.swallow().await,
+            15 => self.count_products_twice().await,
             _ => anyhow::bail!("no way to plant: {bug}"),
         }
     }
@@ -337,6 +338,21 @@ impl Victim {
         ))
         .await?;
         Ok(location.to_string())
+    }
+
+    /// A day's products twice in their slice, at another location than the slice of sales.
+    async fn count_products_twice(&mut self) -> Result<String> {
+        let (location, day): (Uuid, chrono::NaiveDate) = sqlx::query_as(
+            "select location_id, business_date from documents order by location_id, business_date limit 1",
+        )
+        .fetch_one(&mut self.pg)
+        .await?;
+        self.clickhouse(&format!(
+            "insert into vorca_raw.mart_products select * replace (slice_version + 1 as slice_version, arrayConcat(figures, figures) as figures)
+               from vorca_raw.mart_products final where location_id = '{location}' and business_date = '{day}'"
+        ))
+        .await?;
+        Ok(format!("location {location} {day} "))
     }
 
     /// Bytes that nobody can read under the id of an event that is there, and the dead letter about them taken away
