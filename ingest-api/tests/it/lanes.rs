@@ -204,3 +204,25 @@ async fn a_revoked_cashier_sells_nothing_more(pool: PgPoolOptions, options: PgCo
     sqlx::query("delete from grants").execute(&rig.pool).await.unwrap();
     assert_eq!(code(&rig.sell(till, &rig.sale(till, &[0])).await), (403, "forbidden"));
 }
+
+#[sqlx::test(migrations = "../migrations/postgres")]
+async fn refused_sales_of_a_batch_take_no_number(pool: PgPoolOptions, options: PgConnectOptions) {
+    let rig = Rig::start(pool, options, Size { tills: 20, ..Size::default() }).await;
+    let mut import = rig.pool.begin().await.unwrap();
+    sqlx::query("update streams set last_seq = last_seq").execute(&mut *import).await.unwrap();
+    let sales: Vec<_> = (0..20)
+        .map(|till| {
+            let mut sale = rig.sale(rig.till(0, till), &[0]);
+            sale.total_minor += (till % 2) as i64;
+            sale
+        })
+        .collect();
+    let sent = sales.iter().enumerate().map(|(till, sale)| rig.sell(rig.till(0, till), sale));
+    // All of them wait for the location, hence for one batch, before it is free.
+    let (answers, ()) = tokio::join!(biased; futures::future::join_all(sent), async { import.commit().await.unwrap() });
+    for (till, answer) in answers.iter().enumerate() {
+        let expected = if till % 2 == 0 { (201, "") } else { (422, "total_mismatch") };
+        assert_eq!(code(answer), expected, "till {till}");
+    }
+    rig.assert_consistent().await;
+}
