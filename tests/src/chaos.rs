@@ -14,7 +14,7 @@ use rand::{Rng, SeedableRng};
 use serde::Serialize;
 
 use crate::demo;
-use crate::stack::{Job, Service, Signal, Stack};
+use crate::stack::{Job, READY_LIMIT, Service, Signal, Stack};
 
 /// After the last fault everything has to agree within this time.
 pub const DRAIN: Duration = Duration::from_secs(180);
@@ -156,7 +156,7 @@ fn disturb(stack: &Stack, options: &Options, acts: Vec<(Duration, Act)>) -> Resu
         std::thread::sleep(pause);
         match act {
             Act::Kill(victim) => {
-                stack.kill(victim, Signal::SIGKILL)?;
+                strike(stack, victim, Signal::SIGKILL)?;
                 match done.killed.iter_mut().find(|(name, _)| name == victim.name()) {
                     Some((_, count)) => *count += 1,
                     None => done.killed.push((victim.name().to_owned(), 1)),
@@ -164,7 +164,7 @@ fn disturb(stack: &Stack, options: &Options, acts: Vec<(Duration, Act)>) -> Resu
             }
             Act::Freeze(victim) => {
                 eprintln!("  {victim} stands still for {} s", options.freeze.as_secs());
-                stack.kill(victim, Signal::SIGSTOP)?;
+                strike(stack, victim, Signal::SIGSTOP)?;
                 std::thread::sleep(options.freeze);
                 stack.kill(victim, Signal::SIGCONT)?;
                 done.freezes += 1;
@@ -182,6 +182,20 @@ fn disturb(stack: &Stack, options: &Options, acts: Vec<(Duration, Act)>) -> Resu
     stack.start(&everything)?;
     stack.wait_ready(&everything).context("healing after the last fault")?;
     Ok(done)
+}
+
+/// Signals a victim; one that an earlier fault took down is waited for: a fault that hits nobody proves nothing.
+fn strike(stack: &Stack, victim: Service, signal: Signal) -> Result<()> {
+    let deadline = Instant::now() + READY_LIMIT;
+    let runs = || -> Result<bool> {
+        let services = stack.processes()?;
+        Ok(services.iter().any(|it| it.service == victim && it.process.is_some_and(|process| process.is_alive())))
+    };
+    while !runs()? {
+        ensure!(Instant::now() < deadline, "{victim} did not come back within {} s", READY_LIMIT.as_secs());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    stack.kill(victim, signal)
 }
 
 /// Runs `ingest-api worker verify` with the tills' journal, giving the pipeline `drain` to settle; whether all agree, and
