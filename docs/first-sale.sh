@@ -52,7 +52,7 @@ price=$(sed -n '1s/.*"amount_minor":\([0-9]*\).*/\1/p' "$work/prices")
 printf '       variant %s costs %s minor units of %s\n' "$variant" "$price" "$VORCA_CURRENCY"
 
 echo "2. A quote: two of it, 10 % off"
-lines="[{\"line_no\":1,\"variant_id\":\"$variant\",\"qty\":2000,\"discount\":{\"kind\":\"percent\",\"percent\":\"10\",\"reason\":\"first sale\"}}]"
+lines="[{\"line_no\":1,\"variant_id\":\"$variant\",\"qty\":2000,\"discount\":{\"kind\":\"percent\",\"percent\":\"10\",\"reason\":\"first_sale\"}}]"
 occurred_at=$(date -u +%Y-%m-%dT%H:%M:%SZ)
 printf '{"location_id":"%s","currency":"%s","occurred_at":"%s","lines":%s}' \
     "$VORCA_LOCATION_ID" "$VORCA_CURRENCY" "$occurred_at" "$lines" > "$work/cart"

@@ -16,6 +16,8 @@ use crate::lanes::LaneHandle;
 pub struct AppState {
     /// Reads that no sale waits for.
     pub reads: PgPool,
+    /// Reads that a sale waits for: who asks. Never lent to a handler that lists something.
+    pub gate: PgPool,
     /// Units of work outside the lanes (catalog, users, stock acts), each in a task of its own.
     pub writer: Writer,
     /// The catalog sales are priced from; call `refresh` after a catalog write.

@@ -25,6 +25,14 @@ pub fn business_moment(at: DateTime<Utc>, zone: Tz, cutoff: NaiveTime) -> Busine
         date = previous;
         start = day_start(date, zone, cutoff);
     }
+    // A clock that falls back over the cutoff reads the day before once more, when the new day has begun already.
+    while let Some(next) = date.succ_opt() {
+        let next_start = day_start(next, zone, cutoff);
+        if next_start > at {
+            break;
+        }
+        (date, start) = (next, next_start);
+    }
     let slot = ((at - start).num_seconds() / SLOT_SECONDS).clamp(0, LAST_SLOT.into()) as i16;
     BusinessMoment { date, slot }
 }
@@ -114,11 +122,23 @@ mod tests {
         assert_eq!(second_pass.date, date("2018-02-17"));
     }
 
+    #[test]
+    fn a_clock_that_falls_back_over_midnight_does_not_go_back_to_the_day_before() {
+        // Until 2011 the clocks of Newfoundland fell back at 00:01: 23:01 to 00:00 came again.
+        let zone = chrono_tz::America::St_Johns;
+        let start = utc("2010-11-07T02:30:00Z");
+        assert_eq!(day_start(date("2010-11-07"), zone, time("00:00:00")), start);
+        for (at, slot) in [("2010-11-07T02:30:30Z", 0), ("2010-11-07T02:45:00Z", 3), ("2010-11-07T03:31:00Z", 12)] {
+            let moment = business_moment(utc(at), zone, time("00:00:00"));
+            assert_eq!(moment, BusinessMoment { date: date("2010-11-07"), slot }, "{at}");
+        }
+    }
+
     proptest! {
         #[test]
-        fn every_instant_lies_in_exactly_its_own_day(seconds in 0i64..2_500_000_000, minute in 0u32..1440, zone in 0usize..6) {
+        fn every_instant_lies_in_exactly_its_own_day(seconds in 0i64..2_500_000_000, minute in 0u32..1440, zone in 0usize..7) {
             let zone = [chrono_tz::Europe::Berlin, chrono_tz::America::New_York, chrono_tz::Australia::Lord_Howe,
-                chrono_tz::Asia::Tokyo, chrono_tz::America::Sao_Paulo, chrono_tz::Pacific::Apia][zone];
+                chrono_tz::Asia::Tokyo, chrono_tz::America::Sao_Paulo, chrono_tz::Pacific::Apia, chrono_tz::America::St_Johns][zone];
             let cutoff = NaiveTime::from_num_seconds_from_midnight_opt(minute * 60, 0).unwrap();
             let at = DateTime::from_timestamp(seconds, 0).unwrap();
             let moment = business_moment(at, zone, cutoff);

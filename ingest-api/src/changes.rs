@@ -16,15 +16,16 @@ use uuid::Uuid;
 
 use crate::access::Access;
 use crate::app::AppState;
+use crate::cursor::{self, Cursor};
 use crate::edits::json_response;
-use crate::error::ApiError;
+use crate::error::{ApiError, FieldProblem};
 use crate::extract::Params;
 use crate::inventory::acts::Moved;
 
 const LIMIT_DEFAULT: i64 = 100;
 const LIMIT_MAX: i64 = 500;
-/// Movements of one page: a large receipt ends it early.
-const MOVEMENTS_MAX: i64 = 20_000;
+/// Lines of all documents and acts of one page: large ones end it early, a single larger one goes alone.
+const LINES_MAX: i64 = 20_000;
 
 /// Query of the feed.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -76,33 +77,28 @@ pub async fn list_changes(
     if !(1..=LIMIT_MAX).contains(&limit) {
         return Err(ApiError::invalid_value("/limit", format!("must lie in 1 to {LIMIT_MAX}")));
     }
-    let cursor = parse(params.after.as_deref().unwrap_or("0"))?;
+    let cursor = Cursor::parse(params.after.as_deref())?;
     // One snapshot: the rows and their movements belong together.
-    let mut tx = app.reads.begin_with("begin isolation level repeatable read read only").await?;
-    let epoch: i64 = sqlx::query_scalar("select max(epoch) from epochs").fetch_one(&mut *tx).await?;
-    let after = match cursor {
-        None => 0,
-        Some((then, seq)) if then == epoch => seq,
-        Some(_) => {
-            let gone = "the cursor is from before a restore: begin again with after=0";
-            return Err(ApiError::new(StatusCode::GONE, "cursor_expired", gone));
-        }
-    };
+    let mut tx = app.snapshot().await?;
+    let (epoch, last) = present(&mut tx, params.location).await?;
+    let after = cursor.number_in(epoch, last)?;
     let (rows, has_more) = read_rows(&mut tx, params.location, after, limit).await?;
     let next = rows.last().map_or(after, |row| row.location_seq);
     let mut moved = read_movements(&mut tx, &rows).await?;
     let items = rows.into_iter().map(|row| row.into_change(&mut moved)).collect::<Result<_, ApiError>>()?;
-    json_response(StatusCode::OK, &Changes { items, next_cursor: format!("{epoch}-{next}"), has_more })
+    json_response(StatusCode::OK, &Changes { items, next_cursor: cursor::text(epoch, next), has_more })
 }
 
-/// Epoch and location_seq of a cursor; none for the beginning.
-fn parse(cursor: &str) -> Result<Option<(i64, i64)>, ApiError> {
-    if cursor == "0" {
-        return Ok(None);
-    }
-    let number = |text: &str| text.parse::<i64>().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()));
-    let parts = cursor.split_once('-').and_then(|(epoch, seq)| Some((number(epoch)?, number(seq)?)));
-    parts.map(Some).ok_or_else(|| ApiError::bad_request("malformed", "this cursor was not made by this feed"))
+/// The present epoch and the last number of the location; 422 when there is no such location.
+async fn present(conn: &mut PgConnection, location: Uuid) -> Result<(i64, i64), ApiError> {
+    let found: Option<(i64, i64)> = sqlx::query_as(
+        "select (select max(epoch) from epochs), s.last_seq
+         from streams s join locations l on l.location_id = s.stream_id where s.stream_id = $1",
+    )
+    .bind(location)
+    .fetch_optional(conn)
+    .await?;
+    found.ok_or_else(|| ApiError::invalid(vec![FieldProblem::new("/location", "unknown_location", "no such location")]))
 }
 
 #[derive(sqlx::FromRow)]
@@ -138,13 +134,19 @@ async fn read_rows(
     limit: i64,
 ) -> Result<(Vec<Row>, bool), sqlx::Error> {
     let mut rows: Vec<Row> = sqlx::query_as(
-        "(select location_seq, true as is_document, kind as cause_type, document_id as cause_id, recorded_at, response,
-                 0::bigint as line_count
-          from documents where location_id = $1 and location_seq > $2 order by location_seq limit $3)
-         union all
-         (select location_seq, false, kind, act_id, recorded_at, null, line_count::bigint
-          from stock_acts where location_id = $1 and location_seq > $2 order by location_seq limit $3)
-         order by location_seq limit $3",
+        "select location_seq, is_document, cause_type, cause_id, recorded_at, response,
+                case when is_document
+                     then (select count(*) from document_lines l where l.document_id = cause_id)
+                     else line_count end as line_count
+         from (
+             (select location_seq, true as is_document, kind as cause_type, document_id as cause_id, recorded_at,
+                     response, 0::bigint as line_count
+              from documents where location_id = $1 and location_seq > $2 order by location_seq limit $3)
+             union all
+             (select location_seq, false, kind, act_id, recorded_at, null, line_count::bigint
+              from stock_acts where location_id = $1 and location_seq > $2 order by location_seq limit $3)
+             order by location_seq limit $3) page
+         order by location_seq",
     )
     .bind(location)
     .bind(after)
@@ -153,10 +155,9 @@ async fn read_rows(
     .await?;
     let has_more = rows.len() as i64 > limit;
     rows.truncate(limit as usize);
-    // A document has at most a thousand lines but nearly always few: only acts count as what they are.
-    let mut budget = MOVEMENTS_MAX;
+    let mut budget = LINES_MAX;
     let fits = rows.iter().take_while(|row| {
-        budget -= if row.is_document { 10 } else { row.line_count };
+        budget -= row.line_count;
         budget >= 0
     });
     let kept = fits.count().max(1);
@@ -178,18 +179,4 @@ async fn read_movements(conn: &mut PgConnection, rows: &[Row]) -> Result<HashMap
         by_cause.entry(cause_id).or_default().push(Moved { variant_id, version, delta, qty_after });
     }
     Ok(by_cause)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn cursors_are_epoch_and_number() {
-        assert_eq!(parse("0").unwrap(), None);
-        assert_eq!(parse("3-17").unwrap(), Some((3, 17)));
-        for bad in ["", "17", "-1", "1-", "1--2", "1-+2", "1-2-3", "a-b", "1-99999999999999999999"] {
-            assert_eq!(parse(bad).unwrap_err().code, "malformed", "{bad}");
-        }
-    }
 }

@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
+use rust_decimal::Decimal;
 use unicode_normalization::UnicodeNormalization;
 use uuid::Uuid;
 
@@ -96,7 +97,7 @@ impl Checks {
 
     /// A currency of ISO 4217 that this platform can count in minor units.
     pub fn currency(&mut self, pointer: impl Display, code: &str) {
-        let is_known = code.parse::<schemas::money::Currency>().is_ok();
+        let is_known = code.parse::<schemas::money::Currency>().is_ok_and(|currency| currency.is_listed());
         self.that(is_known, pointer, "must be a currency code of ISO 4217, for instance EUR");
     }
 
@@ -119,6 +120,14 @@ impl Checks {
             self.instant(pointer, at);
         }
     }
+}
+
+/// A decimal written as digits with at most one point between them: no sign, no exponent, no separators, and not more
+/// places than can be held exactly.
+pub fn decimal(text: &str) -> Option<Decimal> {
+    let is_number = |digits: &str| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let (whole, places) = text.split_once('.').unwrap_or((text, "0"));
+    if is_number(whole) && is_number(places) { Decimal::from_str_exact(text).ok() } else { None }
 }
 
 /// Characters that make two texts look alike although they differ, or that a store cannot keep.
@@ -157,6 +166,16 @@ mod tests {
         for bad in ["4006381333932", "96385075", "", "123", "400638133393x", "４００６３８１３３３９３１"]
         {
             assert!(!is_gtin(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn decimals_are_plain_digits() {
+        for good in ["0", "19", "0.19", "007.500"] {
+            assert_eq!(decimal(good), good.parse().ok(), "{good}");
+        }
+        for bad in ["", ".", "1.", ".5", "1_0", "0_1.9", "+1", "-1", "1e2", " 1", "1.2.3", "１", &"9".repeat(40)] {
+            assert_eq!(decimal(bad), None, "{bad}");
         }
     }
 

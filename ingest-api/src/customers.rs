@@ -13,6 +13,7 @@ use crate::access::Access;
 use crate::app::AppState;
 use crate::audit::{self, Entry};
 use crate::auth::login::random_text;
+use crate::catalog::upsert::BulkTurn;
 use crate::checks::{BULK_ROWS_MAX, CODE_CHARS_MAX, Checks};
 use crate::context::Context;
 use crate::db::customers as db;
@@ -127,10 +128,9 @@ pub async fn upsert_members(
     State(app): State<AppState>,
     access: Access,
     context: Context,
+    _turn: BulkTurn,
     Valid(rows): Valid<MembersUpsert>,
 ) -> Result<Response, ApiError> {
-    access.require_everywhere()?;
-    let _turn = crate::catalog::upsert::one_at_a_time().await?;
     let stored = app
         .writer
         .write((rows.members, access.principal, context), |tx, (rows, who, context)| {
@@ -139,6 +139,8 @@ pub async fn upsert_members(
                 let numbers: Vec<String> =
                     rows.iter().map(|row| row.member_number.clone().unwrap_or_else(new_number)).collect();
                 let created = db::insert_missing(tx, rows, &numbers).await?;
+                let taken = db::still_missing(tx, rows).await?;
+                ApiError::taken(taken.into_iter().map(|i| format!("/members/{i}/member_number")))?;
                 if created > 0 {
                     let entry = Entry::done(who, "member.upsert", format!("members/{created}"));
                     audit::record(tx, context, entry).await?;

@@ -98,6 +98,15 @@ impl ApiError {
     pub fn invalid_value(pointer: impl Into<String>, message: impl Into<String>) -> Self {
         Self::invalid(vec![FieldProblem::value(pointer, message)])
     }
+    /// 409 `already_exists` naming each place whose value is taken, when there is any.
+    pub fn taken(pointers: impl IntoIterator<Item = String>) -> Result<(), Self> {
+        let taken = |pointer| FieldProblem::new(pointer, "already_exists", "already taken");
+        let errors: Vec<FieldProblem> = pointers.into_iter().map(taken).collect();
+        if errors.is_empty() {
+            return Ok(());
+        }
+        Err(ApiError { errors, ..Self::conflict("already_exists", "this name or number is taken") })
+    }
     /// 503: a dependency (`unavailable`) or load (`overloaded`); the same request may be sent again.
     pub fn unavailable(code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail)
@@ -197,9 +206,8 @@ fn from_unique(constraint: &str) -> ApiError {
         "customers_member_number_key" => "/member_number",
         _ => return ApiError::conflict("id_conflict", "this identifier belongs to something else"),
     };
-    let mut problem = ApiError::conflict("already_exists", "this name or number is taken");
-    problem.errors.push(FieldProblem::new(place, "already_exists", "already taken"));
-    problem
+    let taken = ApiError::taken([place.to_owned()]);
+    taken.err().unwrap_or_else(|| ApiError::conflict("already_exists", "this name or number is taken"))
 }
 
 impl WriteFailure for ApiError {

@@ -5,7 +5,6 @@
 
 use std::time::Duration;
 
-use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -38,22 +37,11 @@ pub struct Valid<T>(pub T);
 impl<S: Send + Sync, T: Body> FromRequest<S> for Valid<T> {
     type Rejection = ApiError;
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
-        read::<T>(request).await.map(|(body, _)| Valid(body))
+        read::<T>(request).await.map(Valid)
     }
 }
 
-/// As [`Valid`], with the very bytes, for routes that fingerprint them.
-#[derive(Debug)]
-pub struct ValidBytes<T>(pub T, pub Bytes);
-
-impl<S: Send + Sync, T: Body> FromRequest<S> for ValidBytes<T> {
-    type Rejection = ApiError;
-    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
-        read::<T>(request).await.map(|(body, bytes)| ValidBytes(body, bytes))
-    }
-}
-
-async fn read<T: Body>(request: Request) -> Result<(T, Bytes), ApiError> {
+async fn read<T: Body>(request: Request) -> Result<T, ApiError> {
     let too_large = || ApiError::from_status(StatusCode::PAYLOAD_TOO_LARGE);
     check_content_type(request.headers())?;
     let declared = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
@@ -72,7 +60,7 @@ async fn read<T: Body>(request: Request) -> Result<(T, Bytes), ApiError> {
     let mut checks = Checks::default();
     body.check(&mut checks);
     checks.done()?;
-    Ok((body, bytes))
+    Ok(body)
 }
 
 fn is_length_limit(error: &axum::Error) -> bool {

@@ -67,7 +67,7 @@ async fn identify(app: &AppState, headers: &HeaderMap) -> Result<Principal, ApiE
         return Err(ApiError::unauthenticated());
     }
     let claims = app.auth.verify(token.trim())?;
-    app.auth.principal(&app.reads, &claims).await
+    app.auth.principal(&app.gate, &claims).await
 }
 
 impl audit::Trail {

@@ -1,11 +1,14 @@
 //! Strict JSON: one well-formed value or 400, the expected shape or 422 with the place.
 
+mod strict;
+
 use std::collections::HashSet;
 use std::fmt;
 
 use serde::de::{DeserializeOwned, DeserializeSeed, MapAccess, SeqAccess, Visitor};
 
 use crate::error::{ApiError, FieldProblem};
+use strict::Strict;
 
 /// Deeper nesting is refused; no body of this API needs more than seven.
 const DEPTH_MAX: u32 = 32;
@@ -14,12 +17,15 @@ const MESSAGE_CHARS_MAX: usize = 200;
 /// Reads `bytes` as a `T`. The common case costs one parse; only a failure is read again to say
 /// whether the text is malformed (400) or well-formed with wrong content (422).
 pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
-    if let Ok(value) = serde_json::from_slice(bytes) {
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    if let Ok(value) = T::deserialize(Strict(&mut reader))
+        && reader.end().is_ok()
+    {
         return Ok(value);
     }
     well_formed(bytes)?;
     let mut reader = serde_json::Deserializer::from_slice(bytes);
-    match serde_path_to_error::deserialize::<_, T>(&mut reader) {
+    match serde_path_to_error::deserialize::<_, T>(Strict(&mut reader)) {
         Ok(value) => Ok(value),
         Err(error) => Err(ApiError::invalid(vec![problem_of(&error)])),
     }
@@ -152,6 +158,12 @@ mod tests {
     struct Line {
         qty: i64,
         note: Option<String>,
+        kind: Option<Kind>,
+    }
+    #[derive(Debug, Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    enum Kind {
+        Cash,
     }
 
     fn outcome(text: &[u8]) -> (u16, &'static str, String) {
@@ -206,9 +218,13 @@ mod tests {
             (r#"{"total_minor":1,"lines":[{}]}"#, "invalid_value", "/lines/0/qty"),
             (r#"{"total_minor":1}"#, "invalid_value", "/lines"),
             (r#"[]"#, "invalid_value", ""),
+            (r#"[1,[]]"#, "invalid_value", ""),
+            (r#"{"total_minor":1,"lines":[[1,null,null]]}"#, "invalid_value", "/lines/0"),
+            (r#"{"total_minor":1,"lines":[{"qty":1,"kind":{"cash":null}}]}"#, "invalid_value", "/lines/0/kind"),
+            (r#"{"total_minor":1,"lines":[{"qty":1,"kind":"card"}]}"#, "invalid_value", "/lines/0/kind"),
         ] {
             assert_eq!(outcome(text.as_bytes()), (422, code, pointer.into()), "{text}");
         }
-        assert_eq!(outcome(br#" {"total_minor":1,"lines":[{"qty":1}]} "#).0, 200);
+        assert_eq!(outcome(br#" {"total_minor":1,"lines":[{"qty":1,"kind":"cash"}]} "#).0, 200);
     }
 }

@@ -18,6 +18,7 @@ pub mod changes;
 pub mod checks;
 pub mod config;
 pub mod context;
+pub mod cursor;
 pub mod customers;
 pub mod db;
 pub mod edits;

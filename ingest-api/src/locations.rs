@@ -206,7 +206,7 @@ async fn record(
     location: &Location,
 ) -> Result<(), ApiError> {
     let id = location.location_id;
-    let catalog_version = write.change(Kind::Location, (id, location.version), Some(id), location)?;
+    let catalog_version = write.change(Kind::Location, (id, location.version), Some(vec![id]), location)?;
     write.publish(&events::Location {
         epoch: write.epoch,
         location_id: LocationId(id),

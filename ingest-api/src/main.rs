@@ -160,7 +160,7 @@ async fn run_serve() -> anyhow::Result<()> {
     let served =
         serve::run(&cfg.postgres, &cfg.http, &cfg.auth, cfg.clickhouse.as_ref(), committed, stop.clone(), health).await;
     stop.cancel();
-    stop.drain(DRAIN_BUDGET).await;
+    stop.drain(DRAIN_BUDGET - serve::STOP_MAX).await;
     served
 }
 
@@ -187,7 +187,7 @@ async fn run_all() -> anyhow::Result<()> {
         ended = worker::run(&cfg.postgres, &cfg.kafka, &cfg.registry, stop.clone(), health) => ended,
     };
     stop.cancel();
-    stop.drain(DRAIN_BUDGET).await;
+    stop.drain(DRAIN_BUDGET - serve::STOP_MAX).await;
     ended
 }
 

@@ -98,13 +98,28 @@ impl Operation {
     }
 }
 
+/// The catalogue of codes, which the description of the document explains.
+struct ProblemCode;
+
+impl ToSchema for ProblemCode {}
+
+impl utoipa::PartialSchema for ProblemCode {
+    fn schema() -> RefOr<Schema> {
+        Object::builder()
+            .schema_type(Type::String)
+            .description(Some("One of the codes in the description of this document; later versions may add more."))
+            .enum_values(Some(Code::ALL.iter().map(|code| code.code())))
+            .into()
+    }
+}
+
 /// One wrong place of a request.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes what error.rs writes")]
 struct ProblemFinding {
     /// JSON pointer into the body, for instance `/lines/0/qty`.
     pointer: String,
-    code: String,
+    code: ProblemCode,
     message: String,
 }
 
@@ -116,8 +131,8 @@ struct Problem {
     title: String,
     status: u16,
     detail: String,
-    /// One of the catalogue in the description of this document.
-    code: String,
+    /// That of the first finding, where there are any.
+    code: ProblemCode,
     /// Whether the very same request may succeed when it is sent again.
     retryable: bool,
     request_id: String,

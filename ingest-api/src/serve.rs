@@ -4,6 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::Response;
 use runtime::config::{Auth as AuthConfig, ClickHouse, Http, Postgres};
 use runtime::lifecycle::Shutdown;
 use runtime::ops::Health;
@@ -12,7 +16,9 @@ use secrecy::ExposeSecret;
 use sinks::store::Store;
 use sqlx::PgPool;
 use sqlx::postgres::PgConnectOptions;
+use tokio::net::TcpListener;
 use tokio::sync::Notify;
+use tokio_util::task::TaskTracker;
 
 use crate::app::AppState;
 use crate::auth::Auth;
@@ -22,12 +28,22 @@ use crate::{migrate, router};
 
 const WAIT_FOR_POSTGRES: Duration = Duration::from_secs(60);
 const PROBE: Duration = Duration::from_millis(500);
-/// Connections of each purpose, so that none starves another; lanes hold one each besides.
+/// Connections of each purpose, so that none starves another; lanes hold one each besides. Selling needs the gate and
+/// the lanes only.
+const GATE: u32 = 4;
 const READS: u32 = 8;
 const WRITES: u32 = 6;
 
-/// Serves until `stop`, then finishes what is in flight. `committed` is notified after every commit that appended
-/// to the outbox.
+/// After `stop`, requests that are being handled have this long.
+const ANSWERS_MAX: Duration = Duration::from_secs(15);
+/// Then the last answers have this long to leave.
+const LEAVE_MAX: Duration = Duration::from_secs(1);
+/// Longest time from `stop` to the end of [`run`].
+pub const STOP_MAX: Duration = Duration::from_secs(16);
+
+/// Serves until `stop`, then finishes what is in flight; a connection that has not sent a whole request by then is not
+/// waited for. Wrong configuration is an error before anything is connected. `committed` is notified after every commit
+/// that appended to the outbox.
 pub async fn run(
     postgres: &Postgres,
     http: &Http,
@@ -37,36 +53,67 @@ pub async fn run(
     stop: Shutdown,
     health: Health,
 ) -> anyhow::Result<()> {
+    let auth = Auth::new(auth)?;
     health.set("postgres", false, "starting");
+    let gate = pool_watched(postgres, "gate", GATE, &Limits::default(), &stop)?;
     let reads = pool_watched(postgres, "reads", READS, &Limits::default(), &stop)?;
     let writes = pool_watched(postgres, "writes", WRITES, &Limits::default(), &stop)?;
-    ping(&reads, WAIT_FOR_POSTGRES).await?;
-    migrate::is_current(&reads).await.map_err(anyhow::Error::msg)?;
-    let catalog = CatalogCache::load(reads.clone()).await.context("reading the catalog")?;
+    ping(&gate, WAIT_FOR_POSTGRES).await?;
+    migrate::is_current(&gate).await.map_err(anyhow::Error::msg)?;
+    let catalog = CatalogCache::load(gate.clone()).await.context("reading the catalog")?;
     let options: PgConnectOptions = postgres.url.expose_secret().parse().context("VORCA__POSTGRES__URL")?;
     let lanes = LaneHandle::start(options, catalog.clone(), committed.clone(), &LanesConfig::default(), stop.tasks());
     let polling = tokio::spawn(catalog.clone().poll());
-    let probing = tokio::spawn(probe(reads.clone(), health.clone()));
+    let probing = tokio::spawn(probe(gate.clone(), health.clone()));
     let app = AppState {
         reads,
+        gate,
         writer: Writer::new(writes, &stop),
         catalog,
-        lanes,
+        lanes: lanes.clone(),
         committed,
-        auth: Auth::new(auth)?,
+        auth,
         reports: clickhouse.map(Store::of),
     };
-    let listener = tokio::net::TcpListener::bind(http.listen)
+    let listener = TcpListener::bind(http.listen)
         .await
         .with_context(|| format!("VORCA__HTTP__LISTEN: cannot listen on {}", http.listen))?;
     health.started();
     tracing::info!(address = %http.listen, "serving");
-    let service = router::router(app).into_make_service_with_connect_info::<std::net::SocketAddr>();
-    let leaving = stop.clone();
-    let served = axum::serve(listener, service).with_graceful_shutdown(async move { leaving.cancelled().await }).await;
+    let served = serve(listener, router::router(app), &stop).await;
     polling.abort();
     probing.abort();
+    lanes.close();
     served.context("the HTTP server ended")
+}
+
+/// Answers requests until `stop` and for as long after it as they need, within [`STOP_MAX`].
+async fn serve(listener: TcpListener, router: Router, stop: &Shutdown) -> std::io::Result<()> {
+    let requests = TaskTracker::new();
+    let router = router.layer(from_fn_with_state(requests.clone(), hold));
+    let service = router.into_make_service_with_connect_info::<std::net::SocketAddr>();
+    let leaving = stop.clone();
+    let serving = axum::serve(listener, service).with_graceful_shutdown(async move { leaving.cancelled().await });
+    let answered = async {
+        stop.cancelled().await;
+        requests.close();
+        let is_done = tokio::time::timeout(ANSWERS_MAX, requests.wait()).await.is_ok();
+        tokio::time::sleep(LEAVE_MAX).await;
+        is_done
+    };
+    tokio::select! {
+        ended = serving.into_future() => ended,
+        is_done = answered => {
+            tracing::warn!(is_done, "stopped with connections open that no whole request came over");
+            Ok(())
+        }
+    }
+}
+
+/// Counts the request until it is answered.
+async fn hold(State(requests): State<TaskTracker>, request: Request, next: Next) -> Response {
+    let _counted = requests.token();
+    next.run(request).await
 }
 
 /// Keeps readiness true to Postgres and its migrations, and to nothing else.

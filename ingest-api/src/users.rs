@@ -115,7 +115,7 @@ struct CashierBody<'a> {
     cashier_id: Uuid,
     code: &'a str,
     is_active: bool,
-    /// Locations where the user may sell; null: everywhere.
+    /// Locations where the user may sell, of those that the reader may know of; null: everywhere.
     sells_at: Option<Vec<Uuid>>,
     version: i64,
 }
@@ -234,22 +234,44 @@ async fn finish(
     let user = db::find(tx, id).await?.ok_or_else(|| ApiError::not_found("user"))?;
     let entry = Entry::done(&access.principal, action, format!("user/{id}")).states(before.as_ref(), &user);
     audit::record(tx, context, entry).await?;
-    publish(tx, write, context, &user).await?;
+    publish(tx, write, context, before.as_ref(), &user).await?;
     Ok(user)
 }
 
-/// Ends a write to a user: feed, compacted topic.
-pub async fn publish(tx: &mut PgTx, mut write: CatalogWrite, context: &Context, user: &User) -> Result<(), ApiError> {
+/// Locations where the user may sell; none: everywhere.
+fn sells_at(user: &User) -> Option<Vec<Uuid>> {
+    // One grant without a location makes the whole none.
     let selling = user.grants.iter().filter(|grant| Permission::Sell.is_held_by(grant.role));
+    selling.map(|grant| grant.location_id).collect()
+}
+
+/// Who is told of a user: the places where they may sell, and those where they could until now.
+fn concerned(before: Option<&User>, user: &User) -> Option<Vec<Uuid>> {
+    let mut places = sells_at(user)?;
+    if let Some(before) = before {
+        places.extend(sells_at(before)?);
+    }
+    places.sort_unstable();
+    places.dedup();
+    Some(places)
+}
+
+/// Ends a write to a user: feed, compacted topic.
+pub async fn publish(
+    tx: &mut PgTx,
+    mut write: CatalogWrite,
+    context: &Context,
+    before: Option<&User>,
+    user: &User,
+) -> Result<(), ApiError> {
     let body = CashierBody {
         cashier_id: user.user_id,
         code: &user.code,
         is_active: user.is_active,
-        // One grant without a location makes the whole null.
-        sells_at: selling.map(|grant| grant.location_id).collect::<Option<Vec<_>>>(),
+        sells_at: sells_at(user),
         version: user.version,
     };
-    let catalog_version = write.change(Kind::Cashier, (user.user_id, user.version), None, &body)?;
+    let catalog_version = write.change(Kind::Cashier, (user.user_id, user.version), concerned(before, user), &body)?;
     write.publish(&events::Cashier {
         epoch: write.epoch,
         cashier_id: user.user_id.into(),

@@ -52,13 +52,14 @@ create table catalog_counter (
 insert into catalog_counter (version) values (0);
 
 -- Append-only feed of catalog states: what GET /catalog/changes pages. Each change has a version of its
--- own; location_id is set on what concerns one location only.
+-- own; `concerns` names the locations whose readers are told (none: every reader; empty: nobody, as for a user who
+-- sells nowhere).
 create table catalog_changes (
     catalog_version  bigint primary key,
     kind             text not null check (kind in ('product', 'variant', 'price', 'tax_profile', 'location', 'cashier')),
     object_id        uuid not null,
     object_version   bigint not null,
-    location_id      uuid,
+    concerns         uuid[],
     body             jsonb not null,
     deleted          boolean not null default false,
     recorded_at      timestamptz not null default now()
@@ -118,7 +119,8 @@ create table variants (
     variant_id      uuid primary key,
     external_id     text not null constraint variants_external_id_key unique,
     product_id      uuid not null references products,
-    sku             text not null constraint variants_sku_key unique,
+    -- Deferrable, so that one statement may swap two of them; checked at its end.
+    sku             text not null constraint variants_sku_key unique deferrable initially immediate,
     name            text not null,
     barcodes        text[] not null default '{}',
     unit            text not null default 'piece',
@@ -229,24 +231,27 @@ create table loyalty_accounts (
     constraint loyalty_accounts_key unique (customer_id, program_id)
 );
 
--- Documents: sale now; refund, exchange and void use the same columns. Immutable once stored.
+-- Documents: sale now; refund, exchange and void use the same columns. Immutable once stored. A usual one stays in
+-- its page, lz4 where it has to shrink: a toast row of its own would be one more table and index to write.
+-- Location, terminal, cashier, customer and account are read in the same transaction before they are written here, and
+-- are never deleted (`kept` below): a foreign key would lock each of them again for every row.
 create table documents (
     document_id         uuid primary key,
     epoch               bigint not null,
     kind                text not null check (kind in ('sale', 'refund', 'exchange', 'void')),
-    location_id         uuid not null references locations,
+    location_id         uuid not null,
     location_seq        bigint not null,
     origin_location_id  uuid,
-    terminal_id         uuid not null references terminals,
+    terminal_id         uuid not null,
     terminal_seq        bigint not null check (terminal_seq >= 1),
     register_id         text not null,
     series_epoch        integer not null,
     receipt_number      bigint not null check (receipt_number >= 1),
-    cashier_id          uuid not null references users,
+    cashier_id          uuid not null,
     drawer_session_id   uuid,
     lease_id            uuid,
     approval_id         uuid,
-    customer_id         uuid references customers,
+    customer_id         uuid,
     occurred_at_raw     timestamptz not null,
     sent_at             timestamptz,
     occurred_at         timestamptz not null,
@@ -268,13 +273,13 @@ create table documents (
     hash_version        smallint not null,
     document_digest     bytea not null,
     pricing_version     bigint not null,
-    price_trace         jsonb not null,
-    response            text not null,
+    price_trace         jsonb compression lz4 not null,
+    response            text compression lz4 not null,
     trace_id            text not null default '',
     constraint documents_terminal_seq_key unique (terminal_id, terminal_seq),
     constraint documents_receipt_key unique (location_id, register_id, series_epoch, receipt_number),
     constraint documents_location_seq_key unique (location_id, location_seq, epoch)
-);
+) with (toast_tuple_target = 4080);
 create index documents_by_day on documents (location_id, business_date, document_id);
 
 create table document_lines (
@@ -368,7 +373,7 @@ create table stock_movements (
 create index stock_movements_by_cause on stock_movements (cause_id, cause_line);
 
 create table loyalty_entries (
-    account_id       uuid not null references loyalty_accounts,
+    account_id       uuid not null,
     version          bigint not null,
     epoch            bigint not null,
     location_id      uuid,
@@ -392,7 +397,7 @@ create table loyalty_entries (
 
 create table loyalty_lots (
     lot_id        uuid primary key,
-    account_id    uuid not null references loyalty_accounts,
+    account_id    uuid not null,
     cause_id      uuid not null,
     earned_at     timestamptz not null,
     available_at  timestamptz not null,
@@ -468,7 +473,7 @@ create table outbox (
     keys             text[] not null,
     event_ids        uuid[] not null,
     schema_versions  smallint[] not null,
-    bodies           bytea[] not null,
+    bodies           bytea[] compression lz4 not null,
     check (cardinality(topics) = cardinality(keys) and cardinality(topics) = cardinality(event_ids)
        and cardinality(topics) = cardinality(schema_versions) and cardinality(topics) = cardinality(bodies))
 ) partition by range (created_at);
@@ -490,3 +495,10 @@ create trigger append_only before update or delete on loyalty_entries for each r
 create trigger append_only before update or delete on stock_acts for each row execute function refuse_change();
 create trigger append_only before update or delete on audit_log for each row execute function refuse_change();
 create trigger append_only before update or delete on outbox for each row execute function refuse_change();
+
+-- What ledgers name stays.
+create trigger kept before delete on locations for each row execute function refuse_change();
+create trigger kept before delete on terminals for each row execute function refuse_change();
+create trigger kept before delete on users for each row execute function refuse_change();
+create trigger kept before delete on customers for each row execute function refuse_change();
+create trigger kept before delete on loyalty_accounts for each row execute function refuse_change();

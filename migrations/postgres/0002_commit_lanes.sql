@@ -24,7 +24,7 @@ create function lane_lock(
     out key_principals text[], out keys text[], out key_fingerprints bytea[],
     out terminals uuid[], out terminal_locations uuid[], out terminal_registers text[], out terminal_series integer[],
     out terminal_actives boolean[],
-    out may_sell boolean[], out may_override boolean[],
+    out may_sell boolean[], out may_override boolean[], out roles text[],
     out epoch bigint, out catalog_version bigint, out recorded_at timestamptz
 ) language plpgsql volatile as $$
 declare
@@ -106,8 +106,13 @@ begin
            array_agg(case when u.is_active is not null then u.is_active and exists (
                select 1 from grants g
                where g.user_id = w.user_id and (g.location_id is null or g.location_id = w.location_id)
-                 and g.role in ('owner', 'manager')) end order by w.place)
-    into may_sell, may_override
+                 and g.role in ('owner', 'manager')) end order by w.place),
+           array_agg(coalesce((
+               select string_agg(r.role, ',' order by array_position('{owner,manager,cashier,it_admin}'::text[], r.role))
+               from (select distinct g.role from grants g
+                     where g.user_id = w.user_id and (g.location_id is null or g.location_id = w.location_id)) r
+               ), '') order by w.place)
+    into may_sell, may_override, roles
     from unnest(p_cashiers, p_cashier_locations) with ordinality as w (user_id, location_id, place)
     left join users u using (user_id);
 

@@ -51,6 +51,11 @@ pub async fn create_code(
     app.writer
         .write(input, |tx, (id, hash, expires_at, access, context)| {
             Box::pin(async move {
+                // Two requests at once must not each miss the code of the other.
+                sqlx::query("select from terminals where terminal_id = $1 for no key update")
+                    .bind(id)
+                    .execute(&mut **tx)
+                    .await?;
                 let terminal = db::find(&mut **tx, *id).await?.ok_or_else(|| ApiError::not_found("terminal"))?;
                 access.require_object_at(LocationId(terminal.location_id), "terminal")?;
                 sqlx::query("delete from enrolment_codes where terminal_id = $1 and used_at is null")

@@ -134,7 +134,7 @@ pub async fn create_owner(writer: &Writer, login: &str) -> Result<FirstOwner, Ap
                     is_refused: false,
                 };
                 audit::record(tx, context, entry.states(None, &user)).await?;
-                users::publish(tx, write, context, &user).await?;
+                users::publish(tx, write, context, None, &user).await?;
                 Ok(id)
             })
         })

@@ -11,6 +11,7 @@ pub use login::{FirstOwner, create_owner};
 
 use std::sync::Arc;
 
+use runtime::config::ConfigError;
 use secrecy::ExposeSecret as _;
 
 use crate::auth::passwords::Passwords;
@@ -28,11 +29,13 @@ pub struct Auth {
 }
 
 impl Auth {
-    /// Reads the signing key. Fails, naming the reason, when it is no Ed25519 key in PKCS#8 PEM.
+    /// Reads the signing key: a [`ConfigError`] when it is no Ed25519 key in PKCS#8 PEM.
     pub fn new(config: &runtime::config::Auth) -> anyhow::Result<Arc<Self>> {
         let pem = config.signing_key.expose_secret();
+        let unusable =
+            |error| ConfigError::new(format!("VORCA__AUTH__SIGNING_KEY (or ..._FILE) is not usable: {error:#}"));
         Ok(Arc::new(Auth {
-            tokens: Tokens::from_pem(pem, &config.issuer)?,
+            tokens: Tokens::from_pem(pem, &config.issuer).map_err(unusable)?,
             passwords: Passwords::new()?,
             cursors: Cursors::new(pem.as_bytes()),
             principals: Principals::default(),

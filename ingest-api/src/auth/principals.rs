@@ -26,7 +26,7 @@ struct Standing {
 
 /// The short memory of standings.
 pub struct Principals {
-    standings: Cache<Uuid, Standing>,
+    standings: Cache<Subject, Standing>,
 }
 
 impl Default for Principals {
@@ -39,11 +39,11 @@ impl Principals {
     /// 401 when the subject is gone, not active, or the session or place is not the present one.
     pub async fn find(&self, pool: &PgPool, claims: &Claims) -> Result<Principal, ApiError> {
         let subject = claims.subject().ok_or_else(ApiError::unauthenticated)?;
-        let standing = match self.standings.get(&claims.sub) {
+        let standing = match self.standings.get(&subject) {
             Some(standing) => standing,
             None => {
                 let standing = load(pool, subject).await?.ok_or_else(ApiError::unauthenticated)?;
-                self.standings.insert(claims.sub, standing.clone());
+                self.standings.insert(subject, standing.clone());
                 standing
             }
         };

@@ -72,7 +72,7 @@ pub async fn issue_terminal_token(
          where t.terminal_id = $1 and t.is_active and l.is_active and t.device_public_key is not null",
     )
     .bind(request.terminal_id)
-    .fetch_optional(&app.reads)
+    .fetch_optional(&app.gate)
     .await?;
     let (key, location_id, session_version) = known.ok_or_else(ApiError::unauthenticated)?;
     let text = signed_text(&request.terminal_id.to_string(), &request.issued_at, &request.nonce);

@@ -45,7 +45,7 @@ pub struct Claims {
 }
 
 /// Whose token it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Subject {
     User(UserId),
     Terminal(TerminalId, LocationId),
@@ -93,9 +93,9 @@ impl Tokens {
         let _already_set = jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER.install_default();
         let der = STANDARD
             .decode(pem.lines().filter(|line| !line.starts_with("-----")).map(str::trim).collect::<String>())
-            .context("the signing key is not PEM")?;
+            .map_err(|_| anyhow::anyhow!("it is not PEM"))?;
         let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(&der)
-            .map_err(|error| anyhow::anyhow!("the signing key is not an Ed25519 key in PKCS#8: {error}"))?;
+            .map_err(|error| anyhow::anyhow!("it is not an Ed25519 key in PKCS#8: {error}"))?;
         let public = pair.public_key().as_ref().to_vec();
         let mut validation = Validation::new(Algorithm::EdDSA);
         validation.leeway = LEEWAY_SECONDS as u64;
@@ -106,7 +106,7 @@ impl Tokens {
         validation.set_required_spec_claims(&["exp", "nbf", "aud", "iss", "sub"]);
         let kid = URL_SAFE_NO_PAD.encode(&Sha256::digest(&public)[..12]);
         Ok(Tokens {
-            encoding: EncodingKey::from_ed_pem(pem.as_bytes()).context("the signing key is not an Ed25519 key")?,
+            encoding: EncodingKey::from_ed_pem(pem.as_bytes()).context("it is not an Ed25519 key")?,
             decoding: DecodingKey::from_ed_der(&public),
             validation,
             kid,

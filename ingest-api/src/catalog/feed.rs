@@ -10,6 +10,8 @@ use uuid::Uuid;
 
 use crate::access::Access;
 use crate::app::AppState;
+use crate::cursor::{self, Cursor};
+use crate::db::catalog_writes::Kind;
 use crate::edits::json_response;
 use crate::error::ApiError;
 use crate::extract::Params;
@@ -23,7 +25,7 @@ const LIMIT_MAX: i64 = 5_000;
 #[into_params(parameter_in = Query)]
 pub struct FeedParams {
     /// `next_after` of the page before; 0 or absent for everything.
-    pub after: Option<i64>,
+    pub after: Option<String>,
     /// Rows of a page, 1 to 5,000 (500).
     pub limit: Option<i64>,
 }
@@ -46,14 +48,15 @@ pub struct CatalogChange {
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct CatalogChanges {
     pub items: Vec<CatalogChange>,
-    /// Where the next page, or the next question, begins.
-    pub next_after: i64,
+    /// Where the next page, or the next question, begins: `<epoch>-<catalog_version>`.
+    pub next_after: String,
     /// The version in force when this page was read.
     pub catalog_version: i64,
     pub has_more: bool,
 }
 
-/// `GET /catalog/changes`. Prices and locations out of the caller's scope are left out.
+/// `GET /catalog/changes`. What concerns other locations than the caller's only is left out: their prices, their
+/// cashiers, the locations themselves. A cursor of an earlier epoch is 410: begin again.
 pub async fn list_changes(
     State(app): State<AppState>,
     access: Access,
@@ -63,29 +66,44 @@ pub async fn list_changes(
     if !(1..=LIMIT_MAX).contains(&limit) {
         return Err(ApiError::invalid_value("/limit", format!("must lie in 1 to {LIMIT_MAX}")));
     }
-    let after = params.after.unwrap_or(0);
-    if after < 0 {
-        return Err(ApiError::invalid_value("/after", "must not be negative"));
-    }
+    let cursor = Cursor::parse(params.after.as_deref())?;
     // The counter is read before the rows: what is in force by then is visible to the second statement.
-    let catalog_version: i64 = sqlx::query_scalar("select version from catalog_counter").fetch_one(&app.reads).await?;
+    let (catalog_version, epoch): (i64, i64) =
+        sqlx::query_as("select version, (select max(epoch) from epochs) from catalog_counter")
+            .fetch_one(&app.reads)
+            .await?;
+    let after = cursor.number_in(epoch, catalog_version)?;
+    let scope = access.scope();
     let mut items: Vec<CatalogChange> = sqlx::query_as(
         "select catalog_version, kind, object_id, object_version as version, deleted, body from catalog_changes
          where catalog_version > $1 and catalog_version <= $2
-           and (location_id is null or $3::uuid[] is null or location_id = any($3))
+           and (concerns is null or (concerns <> '{}' and $3::uuid[] is null) or concerns && $3)
          order by catalog_version limit $4",
     )
     .bind(after)
     .bind(catalog_version)
-    .bind(access.scope())
+    .bind(&scope)
     .bind(limit + 1)
     .fetch_all(&app.reads)
     .await?;
     let has_more = items.len() as i64 > limit;
     items.truncate(limit as usize);
-    let next_after = match items.last() {
+    if let Some(scope) = &scope {
+        items.iter_mut().filter(|item| item.kind == Kind::Cashier.as_str()).for_each(|item| narrow(item, scope));
+    }
+    let next = match items.last() {
         Some(last) if has_more => last.catalog_version,
-        _ => catalog_version.max(after),
+        _ => catalog_version,
     };
+    let next_after = cursor::text(epoch, next);
     json_response(StatusCode::OK, &CatalogChanges { items, next_after, catalog_version, has_more })
+}
+
+/// Leaves of the places where a cashier may sell those that the reader may know of.
+fn narrow(cashier: &mut CatalogChange, scope: &[Uuid]) {
+    if let Some(places) = cashier.body.get_mut("sells_at").and_then(Value::as_array_mut) {
+        let is_known =
+            |place: &Value| place.as_str().and_then(|id| id.parse().ok()).is_some_and(|id| scope.contains(&id));
+        places.retain(is_known);
+    }
 }

@@ -165,7 +165,12 @@ pub async fn store(
         if latest.insert(price_key(&price), terms) == Some(terms) {
             continue;
         }
-        write.change(Kind::Price, (price.price_id, price.catalog_version), price.location_id, &price)?;
+        write.change(
+            Kind::Price,
+            (price.price_id, price.catalog_version),
+            price.location_id.map(|at| vec![at]),
+            &price,
+        )?;
         created.push(price);
     }
     db::insert_prices(tx, &created).await?;

@@ -4,8 +4,9 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use axum::extract::State;
+use axum::extract::{FromRequestParts, State};
 use axum::http::StatusCode;
+use axum::http::request::Parts;
 use axum::response::Response;
 use chrono::{DateTime, Utc};
 use runtime::pg::PgTx;
@@ -34,6 +35,18 @@ static BULK: Semaphore = Semaphore::const_new(1);
 const BULK_WAIT: Duration = Duration::from_secs(20);
 const BODY_BYTES_MAX: usize = 32 << 20;
 
+/// The turn of a company-wide bulk write, until it is dropped: 403 without a grant for every location, 503 when the
+/// turn does not come. Taken before the body is read, so that only one large body is in memory.
+pub struct BulkTurn(#[expect(dead_code, reason = "held, not read")] SemaphorePermit<'static>);
+
+impl<S: Send + Sync> FromRequestParts<S> for BulkTurn {
+    type Rejection = ApiError;
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        Access::from_request_parts(parts, state).await?.require_everywhere()?;
+        one_at_a_time().await.map(BulkTurn)
+    }
+}
+
 /// Waits for the turn of a bulk write; 503 when it does not come.
 pub async fn one_at_a_time() -> Result<SemaphorePermit<'static>, ApiError> {
     let busy = || ApiError::unavailable("overloaded", "another bulk write is running");
@@ -56,13 +69,12 @@ pub struct VariantRow {
     pub product_external_id: String,
     pub sku: String,
     pub name: String,
-    /// GTINs.
-    #[serde(default)]
-    pub barcodes: Vec<String>,
+    /// GTINs, all of them; none unless said otherwise.
+    pub barcodes: Option<Vec<String>>,
     /// `piece` unless said otherwise.
     pub unit: Option<String>,
-    #[serde(default)]
-    pub is_measured: bool,
+    /// False unless said otherwise.
+    pub is_measured: Option<bool>,
     /// True unless said otherwise.
     pub tracks_stock: Option<bool>,
     pub tax_profile_external_id: String,
@@ -133,7 +145,7 @@ fn check_variant(checks: &mut Checks, i: usize, row: &mut VariantRow) {
     );
     check_sku(checks, format_args!("/variants/{i}/sku"), &mut row.sku);
     checks.text(format_args!("/variants/{i}/name"), &mut row.name, NAME_CHARS_MAX);
-    check_barcodes(checks, format_args!("/variants/{i}/barcodes"), &row.barcodes);
+    check_barcodes(checks, format_args!("/variants/{i}/barcodes"), row.barcodes.as_deref().unwrap_or_default());
     check_unit(checks, format_args!("/variants/{i}/unit"), &mut row.unit);
     check_cost(checks, format_args!("/variants/{i}/unit_cost_minor"), row.unit_cost_minor);
 }
@@ -188,10 +200,9 @@ pub async fn upsert_catalog(
     State(app): State<AppState>,
     access: Access,
     context: Context,
+    _turn: BulkTurn,
     Valid(rows): Valid<CatalogUpsert>,
 ) -> Result<Response, ApiError> {
-    access.require_everywhere()?;
-    let _turn = one_at_a_time().await?;
     let stored = app
         .writer
         .write((rows, access.principal, context), |tx, (rows, who, context)| {
@@ -272,6 +283,8 @@ async fn store_variants(
         }
     }
     refuse(problems)?;
+    let taken = db::taken_skus(tx, rows).await?;
+    ApiError::taken(taken.into_iter().map(|i| format!("/variants/{i}/sku")))?;
     let changed = db::upsert_variants(tx, rows, product_ids, profile_ids).await?;
     for variant in db::find_variants(tx, &changed).await? {
         if variant.version == 1 {

@@ -139,6 +139,22 @@ pub async fn has_tax_profile(tx: &mut PgTx, id: Uuid) -> Result<bool, sqlx::Erro
         .await
 }
 
+/// Rows whose SKU belongs to a variant that this call does not name and so leaves as it is, counted from 0; at most a
+/// hundred.
+pub async fn taken_skus(tx: &mut PgTx, rows: &[VariantRow]) -> Result<Vec<i64>, sqlx::Error> {
+    sqlx::query_scalar(
+        "select place - 1
+         from unnest($1::text[], $2::text[]) with ordinality as row (external_id, sku, place)
+         join variants v on v.sku = row.sku
+         where not exists (select from unnest($1::text[]) as named (id) where named.id = v.external_id)
+         order by place limit 100",
+    )
+    .bind(rows.iter().map(|row| row.external_id.as_str()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.sku.as_str()).collect::<Vec<_>>())
+    .fetch_all(&mut **tx)
+    .await
+}
+
 /// Inserts what is new and updates what differs; returns the ids of those rows. Absent values stay.
 pub async fn upsert_variants(
     tx: &mut PgTx,
@@ -151,8 +167,9 @@ pub async fn upsert_variants(
     }
     stage_variants(tx, rows, product_ids, profile_ids).await?;
     let mut changed: Vec<Uuid> = sqlx::query_scalar(
-        "update variants v set product_id = s.product_id, sku = s.sku, name = s.name, barcodes = s.barcodes,
-                unit = coalesce(s.unit, v.unit), is_measured = s.is_measured,
+        "update variants v set product_id = s.product_id, sku = s.sku, name = s.name,
+                barcodes = coalesce(s.barcodes, v.barcodes), unit = coalesce(s.unit, v.unit),
+                is_measured = coalesce(s.is_measured, v.is_measured),
                 tracks_stock = coalesce(s.tracks_stock, v.tracks_stock), tax_profile_id = s.tax_profile_id,
                 unit_cost = coalesce(s.unit_cost, v.unit_cost), version = v.version + 1
          from staged_variants s
@@ -160,8 +177,9 @@ pub async fn upsert_variants(
            and (v.product_id, v.sku, v.name, v.barcodes, v.unit, v.is_measured, v.tracks_stock, v.tax_profile_id,
                 v.unit_cost)
                is distinct from
-               (s.product_id, s.sku, s.name, s.barcodes, coalesce(s.unit, v.unit), s.is_measured,
-                coalesce(s.tracks_stock, v.tracks_stock), s.tax_profile_id, coalesce(s.unit_cost, v.unit_cost))
+               (s.product_id, s.sku, s.name, coalesce(s.barcodes, v.barcodes), coalesce(s.unit, v.unit),
+                coalesce(s.is_measured, v.is_measured), coalesce(s.tracks_stock, v.tracks_stock),
+                s.tax_profile_id, coalesce(s.unit_cost, v.unit_cost))
          returning v.variant_id",
     )
     .fetch_all(&mut **tx)
@@ -169,8 +187,9 @@ pub async fn upsert_variants(
     let created: Vec<Uuid> = sqlx::query_scalar(
         "insert into variants (variant_id, external_id, product_id, sku, name, barcodes, unit, is_measured,
                                tracks_stock, tax_profile_id, unit_cost, version)
-         select s.variant_id, s.external_id, s.product_id, s.sku, s.name, s.barcodes, coalesce(s.unit, 'piece'),
-                s.is_measured, coalesce(s.tracks_stock, true), s.tax_profile_id, s.unit_cost, 1
+         select s.variant_id, s.external_id, s.product_id, s.sku, s.name, coalesce(s.barcodes, '{}'),
+                coalesce(s.unit, 'piece'), coalesce(s.is_measured, false), coalesce(s.tracks_stock, true),
+                s.tax_profile_id, s.unit_cost, 1
          from staged_variants s
          where not exists (select from variants v where v.external_id = s.external_id)
          returning variant_id",
@@ -208,7 +227,7 @@ async fn stage_variants(
     .bind(product_ids)
     .bind(rows.iter().map(|row| row.sku.as_str()).collect::<Vec<_>>())
     .bind(rows.iter().map(|row| row.name.as_str()).collect::<Vec<_>>())
-    .bind(rows.iter().map(|row| row.barcodes.join(" ")).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.barcodes.as_ref().map(|codes| codes.join(" "))).collect::<Vec<_>>())
     .bind(rows.iter().map(|row| row.unit.as_deref()).collect::<Vec<_>>())
     .bind(rows.iter().map(|row| row.is_measured).collect::<Vec<_>>())
     .bind(rows.iter().map(|row| row.tracks_stock).collect::<Vec<_>>())

@@ -44,9 +44,12 @@ struct Change {
     kind: Kind,
     object_id: Uuid,
     object_version: i64,
-    location_id: Option<Uuid>,
+    concerns: Option<Concerned>,
     body: Value,
 }
+
+/// Locations whose readers of the feed are told of a change.
+pub type Concerned = Vec<Uuid>;
 
 /// One catalog write in progress: holds the lock on the counter.
 pub struct CatalogWrite {
@@ -58,10 +61,15 @@ pub struct CatalogWrite {
 }
 
 impl CatalogWrite {
-    /// Locks the counter. The first statement of a catalog write that reads anything.
+    /// Locks the counter, then the company's stream: the epoch read under it is still the present one when the write
+    /// appends to the outbox. The first statements of a catalog write that read anything.
     pub async fn begin(tx: &mut PgTx) -> Result<Self, sqlx::Error> {
         let base =
             sqlx::query_scalar("select version from catalog_counter for no key update").fetch_one(&mut **tx).await?;
+        sqlx::query("select from streams where stream_id = $1 for no key update")
+            .bind(COMPANY_STREAM.0)
+            .execute(&mut **tx)
+            .await?;
         let epoch = outbox::epoch(tx).await?;
         let act = Act::new(COMPANY_STREAM.0, 0, "catalog", Uuid::nil(), "");
         Ok(CatalogWrite { epoch, at: Utc::now(), base, changes: Vec::new(), act })
@@ -72,17 +80,18 @@ impl CatalogWrite {
         self.base + self.changes.len() as i64 + 1
     }
 
-    /// Notes the new state of an object; returns the catalog version of the change.
+    /// Notes the new state of an object, for all readers of the feed or for those of some locations; returns the
+    /// catalog version of the change.
     pub fn change(
         &mut self,
         kind: Kind,
         (object_id, object_version): (Uuid, i64),
-        location_id: Option<Uuid>,
+        concerns: Option<Concerned>,
         body: &impl Serialize,
     ) -> Result<i64, ApiError> {
         let version = self.next_version();
         let body = serde_json::to_value(body).map_err(ApiError::internal)?;
-        self.changes.push(Change { kind, object_id, object_version, location_id, body });
+        self.changes.push(Change { kind, object_id, object_version, concerns, body });
         Ok(version)
     }
 
@@ -113,19 +122,24 @@ impl CatalogWrite {
 async fn insert_changes(tx: &mut PgTx, base: i64, at: DateTime<Utc>, changes: Vec<Change>) -> Result<(), sqlx::Error> {
     let versions: Vec<i64> = (1..=changes.len() as i64).map(|ordinal| base + ordinal).collect();
     sqlx::query(
-        "insert into catalog_changes (catalog_version, kind, object_id, object_version, location_id, body, recorded_at)
-         select version, kind, object_id, object_version, location_id, body::jsonb, $7
-         from unnest($1::bigint[], $2::text[], $3::uuid[], $4::bigint[], $5::uuid[], $6::text[])
-              as row (version, kind, object_id, object_version, location_id, body)",
+        "insert into catalog_changes (catalog_version, kind, object_id, object_version, concerns, body, recorded_at)
+         select version, kind, object_id, object_version, concerns::uuid[], body::jsonb, $7
+         from unnest($1::bigint[], $2::text[], $3::uuid[], $4::bigint[], $5::text[], $6::text[])
+              as row (version, kind, object_id, object_version, concerns, body)",
     )
     .bind(versions)
     .bind(changes.iter().map(|change| change.kind.as_str()).collect::<Vec<_>>())
     .bind(changes.iter().map(|change| change.object_id).collect::<Vec<_>>())
     .bind(changes.iter().map(|change| change.object_version).collect::<Vec<_>>())
-    .bind(changes.iter().map(|change| change.location_id).collect::<Vec<_>>())
+    .bind(changes.iter().map(|change| change.concerns.as_deref().map(array)).collect::<Vec<_>>())
     .bind(changes.iter().map(|change| change.body.to_string()).collect::<Vec<_>>())
     .bind(at)
     .execute(&mut **tx)
     .await?;
     Ok(())
+}
+
+/// An array as Postgres writes it: arrays of arrays cannot be unnested row by row.
+fn array(ids: &[Uuid]) -> String {
+    format!("{{{}}}", ids.iter().map(Uuid::to_string).collect::<Vec<_>>().join(","))
 }

@@ -43,14 +43,14 @@ async fn insert_accounts(tx: &mut PgTx, customers: &[Uuid]) -> Result<(), sqlx::
     Ok(())
 }
 
-/// Inserts the members whose external id is not known; returns how many.
+/// Inserts the members whose external id is not known, except where their number is taken; returns how many.
 pub async fn insert_missing(tx: &mut PgTx, rows: &[MemberRow], numbers: &[String]) -> Result<usize, sqlx::Error> {
     let created: Vec<Uuid> = sqlx::query_scalar(
         "insert into customers (customer_id, external_id, member_number, version)
          select customer_id, external_id, member_number, 1
          from unnest($1::uuid[], $2::text[], $3::text[]) as row (customer_id, external_id, member_number)
          order by external_id
-         on conflict (external_id) do nothing returning customer_id",
+         on conflict do nothing returning customer_id",
     )
     .bind(rows.iter().map(|_| Uuid::now_v7()).collect::<Vec<_>>())
     .bind(rows.iter().map(|row| row.external_id.as_str()).collect::<Vec<_>>())
@@ -59,6 +59,17 @@ pub async fn insert_missing(tx: &mut PgTx, rows: &[MemberRow], numbers: &[String
     .await?;
     insert_accounts(tx, &created).await?;
     Ok(created.len())
+}
+
+/// Rows that [`insert_missing`] left out because their number is taken, counted from 0; at most a hundred.
+pub async fn still_missing(tx: &mut PgTx, rows: &[MemberRow]) -> Result<Vec<i64>, sqlx::Error> {
+    sqlx::query_scalar(
+        "select place - 1 from unnest($1::text[]) with ordinality as row (external_id, place)
+         where not exists (select from customers c where c.external_id = row.external_id) order by place limit 100",
+    )
+    .bind(rows.iter().map(|row| row.external_id.as_str()).collect::<Vec<_>>())
+    .fetch_all(&mut **tx)
+    .await
 }
 
 /// In the order of the rows.

@@ -7,13 +7,13 @@ with d as materialized (
         $13::uuid[], $14::uuid[], $15::timestamptz[], $16::timestamptz[], $17::date[], $18::smallint[],
         $19::text[], $20::text[], $21::bigint[], $22::bigint[], $23::bigint[], $24::bigint[], $25::bigint[],
         $26::bigint[], $27::bigint[], $28::text[], $29::bytea[], $30::bytea[], $31::bigint[], $32::text[],
-        $33::text[], $34::text[], $35::text[], $36::text[], $37::uuid[], $38::text[], $39::text[]
+        $33::text[], $34::text[], $35::text[], $36::text[], $37::uuid[], $38::text[], $39::text[], $40::text[]
     ) as d (
         document_id, location_id, location_seq, terminal_id, terminal_seq, register_id, series_epoch,
         receipt_number, cashier_id, customer_id, sent_at, occurred_at, business_date, slot, currency,
         rounding_mode, cash_step, subtotal, discount, tax, total, rounding, change, flags, content_hash,
         document_digest, pricing_version, price_trace, response, trace_id, principal, key, audit_id,
-        request_id, address
+        request_id, address, actor_role
     )
 ), insert_documents as (
     insert into documents (
@@ -35,7 +35,7 @@ with d as materialized (
 ), insert_audit as (
     insert into audit_log (audit_id, epoch, recorded_at, location_id, actor, actor_role, action, target, after_digest,
                            request_id, terminal_id, address)
-    select audit_id, $1, $2, location_id, cashier_id, 'cashier', 'sale.create', 'sale/' || document_id, document_digest,
+    select audit_id, $1, $2, location_id, cashier_id, actor_role, 'sale.create', 'sale/' || document_id, document_digest,
            request_id, terminal_id, address
     from d
 ), insert_lines as (
@@ -47,10 +47,10 @@ with d as materialized (
         tracks_stock, list_price, unit_price, override_reason, extended, discounts::jsonb, discount, taxes::jsonb, tax,
         added_tax, net, payable, unit_cost, unit_shares::jsonb
     from unnest(
-        $40::uuid[], $41::integer[], $42::uuid[], $43::uuid[], $44::uuid[], $45::text[], $46::text[], $47::bigint[],
-        $48::text[], $49::boolean[], $50::boolean[], $51::bigint[], $52::bigint[], $53::text[],
-        $54::bigint[], $55::text[], $56::bigint[], $57::text[], $58::bigint[], $59::bigint[], $60::bigint[],
-        $61::bigint[], $62::bigint[], $63::text[]
+        $41::uuid[], $42::integer[], $43::uuid[], $44::uuid[], $45::uuid[], $46::text[], $47::text[], $48::bigint[],
+        $49::text[], $50::boolean[], $51::boolean[], $52::bigint[], $53::bigint[], $54::text[],
+        $55::bigint[], $56::text[], $57::bigint[], $58::text[], $59::bigint[], $60::bigint[], $61::bigint[],
+        $62::bigint[], $63::bigint[], $64::text[]
     ) as l (
         document_id, line_no, location_id, variant_id, product_id, sku, name, qty, unit, is_measured, tracks_stock,
         list_price, unit_price, override_reason, extended, discounts, discount, taxes, tax, added_tax, net,
@@ -61,8 +61,8 @@ with d as materialized (
                                   card_last_four, card_expiry)
     select document_id, tender_no, kind, amount, state, psp_reference, card_brand, card_last_four, card_expiry
     from unnest(
-        $64::uuid[], $65::integer[], $66::text[], $67::bigint[], $68::text[], $69::text[], $70::text[], $71::text[],
-        $72::text[]
+        $65::uuid[], $66::integer[], $67::text[], $68::bigint[], $69::text[], $70::text[], $71::text[], $72::text[],
+        $73::text[]
     ) as t (
         document_id, tender_no, kind, amount, state, psp_reference, card_brand, card_last_four, card_expiry
     )
@@ -73,16 +73,16 @@ with d as materialized (
     select location_id, variant_id, version, $1, location_seq, delta, qty_after, 'document', cause_id, cause_line, 'sale',
         actor, effective_at, $2, threshold, hysteresis, unit_cost
     from unnest(
-        $73::uuid[], $74::uuid[], $75::bigint[], $76::bigint[], $77::bigint[], $78::bigint[], $79::uuid[],
-        $80::integer[], $81::uuid[], $82::timestamptz[], $83::bigint[], $84::bigint[], $85::bigint[]
+        $74::uuid[], $75::uuid[], $76::bigint[], $77::bigint[], $78::bigint[], $79::bigint[], $80::uuid[],
+        $81::integer[], $82::uuid[], $83::timestamptz[], $84::bigint[], $85::bigint[], $86::bigint[]
     ) as m (
         location_id, variant_id, version, location_seq, delta, qty_after, cause_id, cause_line, actor, effective_at,
         threshold, hysteresis, unit_cost
     )
 ), given as materialized (
     select * from unnest(
-        $86::uuid[], $87::bigint[], $88::uuid[], $89::bigint[], $90::uuid[], $91::bigint[], $92::bigint[],
-        $93::uuid[], $94::uuid[], $95::uuid[], $96::timestamptz[], $97::timestamptz[]
+        $87::uuid[], $88::bigint[], $89::uuid[], $90::bigint[], $91::uuid[], $92::bigint[], $93::bigint[],
+        $94::uuid[], $95::uuid[], $96::uuid[], $97::timestamptz[], $98::timestamptz[]
     ) as e (
         account_id, version, location_id, location_seq, program_id, points, points_after, lot_id, cause_id, actor,
         effective_at, expires_at
@@ -102,7 +102,7 @@ with d as materialized (
 ), update_levels as (
     update stock_levels s set qty = u.qty, version = u.version
     from unnest(
-        $98::uuid[], $99::uuid[], $100::bigint[], $101::bigint[]
+        $99::uuid[], $100::uuid[], $101::bigint[], $102::bigint[]
     ) as u (
         location_id, variant_id, qty, version
     )
@@ -111,14 +111,14 @@ with d as materialized (
     insert into stock_levels (location_id, variant_id, qty, version)
     select location_id, variant_id, qty, version
     from unnest(
-        $102::uuid[], $103::uuid[], $104::bigint[], $105::bigint[]
+        $103::uuid[], $104::uuid[], $105::bigint[], $106::bigint[]
     ) as n (
         location_id, variant_id, qty, version
     )
 ), update_accounts as (
     update loyalty_accounts a set points = u.points, version = u.version
     from unnest(
-        $106::uuid[], $107::bigint[], $108::bigint[]
+        $107::uuid[], $108::bigint[], $109::bigint[]
     ) as u (
         account_id, points, version
     )
@@ -126,7 +126,7 @@ with d as materialized (
 ), update_streams as (
     update streams s set last_seq = u.last_seq
     from unnest(
-        $109::uuid[], $110::bigint[]
+        $110::uuid[], $111::bigint[]
     ) as u (
         stream_id, last_seq
     )
@@ -135,10 +135,10 @@ with d as materialized (
 insert into outbox (stream_id, seq, epoch, cause_type, cause_id, trace_parent, created_at, topics, keys, event_ids,
                     schema_versions, bodies)
 select stream_id, seq, $1, cause_type, cause_id, trace_parent, $2,
-       ($118::text[])[first:last], ($119::text[])[first:last], ($120::uuid[])[first:last],
-       ($121::smallint[])[first:last], ($122::bytea[])[first:last]
+       ($119::text[])[first:last], ($120::text[])[first:last], ($121::uuid[])[first:last],
+       ($122::smallint[])[first:last], ($123::bytea[])[first:last]
 from unnest(
-        $111::uuid[], $112::bigint[], $113::text[], $114::uuid[], $115::text[], $116::integer[], $117::integer[]
+        $112::uuid[], $113::bigint[], $114::text[], $115::uuid[], $116::text[], $117::integer[], $118::integer[]
     ) as o (
         stream_id, seq, cause_type, cause_id, trace_parent, first, last
     )

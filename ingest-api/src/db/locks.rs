@@ -55,13 +55,15 @@ struct Row {
     /// Null for a person who does not exist.
     may_sell: Option<Vec<Option<bool>>>,
     may_override: Option<Vec<Option<bool>>>,
+    roles: Option<Vec<String>>,
     epoch: i64,
     catalog_version: i64,
     recorded_at: DateTime<Utc>,
 }
 
-/// Locks and reads everything the sales of a batch need to be decided. Locations held by somebody else are
-/// missing from `Known::last_seq`; of those nothing else is locked or read.
+/// Locks and reads everything the sales of a batch need to be decided. Locations held by somebody else are missing from
+/// `Known::last_seq`, and their stock rows are neither locked nor read; loyalty accounts, identities and rights are
+/// those of all sales of the batch, so an account may be locked for a sale that is put back.
 pub async fn lock_and_read(conn: &mut PgConnection, sales: &[(&ValidSale, &str)]) -> Result<Known, sqlx::Error> {
     let mut locations = BTreeSet::new();
     let mut stock = BTreeSet::new();
@@ -164,12 +166,16 @@ fn terminals(row: &Row) -> HashMap<TerminalId, Terminal> {
 }
 
 fn rights(row: &Row, cashiers: Vec<(Uuid, Uuid)>) -> HashMap<(schemas::ids::UserId, LocationId), Rights> {
-    let (sell, override_) = (col(&row.may_sell), col(&row.may_override));
+    let (sell, override_, roles) = (col(&row.may_sell), col(&row.may_override), col(&row.roles));
     cashiers
         .into_iter()
         .enumerate()
         .filter_map(|(i, (user, location))| {
-            let rights = Rights { may_sell: sell.get(i).copied()??, may_override: override_.get(i).copied()?? };
+            let rights = Rights {
+                may_sell: sell.get(i).copied()??,
+                may_override: override_.get(i).copied()??,
+                roles: roles.get(i)?.as_str().into(),
+            };
             Some(((user.into(), LocationId(location)), rights))
         })
         .collect()

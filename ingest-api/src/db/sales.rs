@@ -91,7 +91,7 @@ columns!(Documents<'a> {
     currency: &'a str, rounding_mode: &'a str, cash_step: i64, subtotal: i64, discount: i64, tax: i64, total: i64,
     rounding: i64, change: i64, flags: String, content_hash: &'a [u8], document_digest: &'a [u8],
     pricing_version: i64, price_trace: &'a str, response: &'a str, trace_id: &'a str,
-    principal: String, key: &'a str, audit_id: Uuid, request_id: &'a str, address: &'a str,
+    principal: String, key: &'a str, audit_id: Uuid, request_id: &'a str, address: &'a str, actor_role: &'a str,
 });
 
 impl<'a> Documents<'a> {
@@ -134,6 +134,7 @@ impl<'a> Documents<'a> {
             rows.audit_id.push(Uuid::now_v7());
             rows.request_id.push(&origin.request_id);
             rows.address.push(&origin.address);
+            rows.actor_role.push(&accepted.cashier_roles);
         }
         rows
     }

@@ -57,11 +57,12 @@ pub async fn replace_grants(tx: &mut PgTx, id: Uuid, grants: &[UserGrant]) -> Re
     Ok(())
 }
 
-/// Whether an active owner of everything exists.
+/// Whether an active owner of everything exists who can log in.
 pub async fn has_owner(conn: &mut PgConnection) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar(
         "select exists (select from grants g join users u using (user_id)
-                        where g.role = 'owner' and g.location_id is null and u.is_active)",
+                        where g.role = 'owner' and g.location_id is null and u.is_active
+                          and u.password_hash is not null)",
     )
     .fetch_one(conn)
     .await

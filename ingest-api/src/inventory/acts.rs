@@ -2,14 +2,12 @@
 //! movements, one `location_seq` and one outbox row. Sent again under the same key they answer with the
 //! very same bytes.
 
-use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 use schemas::ids::LocationId;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -18,7 +16,7 @@ use crate::app::AppState;
 use crate::checks::{AMOUNT_MAX, BULK_ROWS_MAX, Checks, QTY_MAX};
 use crate::context::Context;
 use crate::error::ApiError;
-use crate::extract::{Body, IdempotencyKey, ValidBytes};
+use crate::extract::{Body, IdempotencyKey, Valid};
 use crate::inventory::store::{self, Act, Change, Kind, Stored};
 
 const REASON_CHARS_MAX: usize = 40;
@@ -221,7 +219,7 @@ pub async fn create_receipt(
     access: Access,
     context: Context,
     key: IdempotencyKey,
-    ValidBytes(new, bytes): ValidBytes<NewReceipt>,
+    Valid(new): Valid<NewReceipt>,
 ) -> Result<Response, ApiError> {
     let act = Act {
         kind: Kind::Receipt,
@@ -232,7 +230,7 @@ pub async fn create_receipt(
         document_uri: new.document_uri,
         effective_at: new.effective_at,
     };
-    commit(app, access, context, (key, bytes), act).await
+    commit(app, access, context, key, act).await
 }
 
 /// `POST /stock/adjustments`
@@ -241,7 +239,7 @@ pub async fn create_adjustment(
     access: Access,
     context: Context,
     key: IdempotencyKey,
-    ValidBytes(new, bytes): ValidBytes<NewAdjustment>,
+    Valid(new): Valid<NewAdjustment>,
 ) -> Result<Response, ApiError> {
     let act = Act {
         kind: Kind::Adjustment,
@@ -252,7 +250,7 @@ pub async fn create_adjustment(
         document_uri: new.document_uri,
         effective_at: new.effective_at,
     };
-    commit(app, access, context, (key, bytes), act).await
+    commit(app, access, context, key, act).await
 }
 
 /// `POST /stock/thresholds`: each takes a version with delta 0 and is evaluated like any movement.
@@ -261,7 +259,7 @@ pub async fn set_thresholds(
     access: Access,
     context: Context,
     key: IdempotencyKey,
-    ValidBytes(new, bytes): ValidBytes<NewThresholds>,
+    Valid(new): Valid<NewThresholds>,
 ) -> Result<Response, ApiError> {
     let changes = new.lines.iter().map(|line| Change {
         variant_id: line.variant_id,
@@ -278,18 +276,18 @@ pub async fn set_thresholds(
         document_uri: None,
         effective_at: None,
     };
-    commit(app, access, context, (key, bytes), act).await
+    commit(app, access, context, key, act).await
 }
 
 async fn commit(
     app: AppState,
     access: Access,
     context: Context,
-    (IdempotencyKey(key), bytes): (IdempotencyKey, Bytes),
+    IdempotencyKey(key): IdempotencyKey,
     act: Act,
 ) -> Result<Response, ApiError> {
     access.require_named(act.location_id)?;
-    let fingerprint: [u8; 32] = Sha256::digest(&bytes).into();
+    let fingerprint = act.fingerprint();
     let input = (act, access.principal, context, key, fingerprint);
     let stored = app
         .writer

@@ -8,6 +8,9 @@ use chrono_tz::Tz;
 use runtime::pg::PgTx;
 use schemas::events::StockMoved;
 use schemas::ids::{LocationId, VariantId};
+use schemas::money::storable;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::access::Principal;
@@ -57,14 +60,16 @@ impl Kind {
     }
 }
 
+/// New threshold and, when given, new hysteresis; none where the line is not about them.
+type Limits = Option<(Option<i64>, Option<i64>)>;
+
 /// One line of an act.
 #[derive(Debug, Clone)]
 pub struct Change {
     pub variant_id: Uuid,
     pub delta: i64,
     pub unit_cost: Option<i64>,
-    /// New threshold and, when given, new hysteresis.
-    pub limits: Option<(Option<i64>, Option<i64>)>,
+    pub limits: Limits,
 }
 
 /// An act whose every value is in range.
@@ -77,6 +82,40 @@ pub struct Act {
     pub document_uri: Option<String>,
     pub effective_at: Option<DateTime<Utc>>,
     pub changes: Vec<Change>,
+}
+
+/// The canonical act: fixed field order; what a reader of the body does not notice makes no difference.
+#[derive(Serialize)]
+struct Canonical<'a> {
+    kind: &'static str,
+    act_id: Option<Uuid>,
+    location_id: Uuid,
+    reason: &'a str,
+    document_uri: Option<&'a str>,
+    effective_at_micros: Option<i64>,
+    /// Variant, change, cost, new limits.
+    lines: Vec<(Uuid, i64, Option<i64>, Limits)>,
+}
+
+impl Act {
+    /// SHA-256 of the canonical act: what makes two bodies under one key the same.
+    pub fn fingerprint(&self) -> [u8; 32] {
+        let line = |change: &Change| (change.variant_id, change.delta, change.unit_cost, change.limits);
+        let canonical = Canonical {
+            kind: self.kind.as_str(),
+            act_id: self.act_id,
+            location_id: self.location_id.0,
+            reason: &self.reason,
+            document_uri: self.document_uri.as_deref(),
+            effective_at_micros: self.effective_at.map(|at| at.timestamp_micros()),
+            lines: self.changes.iter().map(line).collect(),
+        };
+        let mut hasher = Sha256::new();
+        // A plain struct of numbers and texts always serialises, and hashing never fails.
+        let written = serde_json::to_writer(&mut hasher, &canonical);
+        debug_assert!(written.is_ok());
+        hasher.finalize().into()
+    }
 }
 
 /// The answer's bytes, and whether they were stored now or before.
@@ -215,7 +254,7 @@ fn moves(act: &Act, levels: &HashMap<Uuid, db::Level>, head: &Head) -> Result<Ve
             variant_id: VariantId(change.variant_id),
             version: level.version.checked_add(1).ok_or_else(too_much)?,
             delta: change.delta,
-            qty_after: level.qty.checked_add(change.delta).ok_or_else(too_much)?,
+            qty_after: level.qty.checked_add(change.delta).and_then(|qty| storable(qty).ok()).ok_or_else(too_much)?,
             cause_type: act.kind.as_str().to_owned(),
             cause_id: head.act_id,
             cause_line: i as i32 + 1,

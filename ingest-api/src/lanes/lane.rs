@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 use runtime::names;
 use sqlx::postgres::PgConnectOptions;
 use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
 
+use super::backlog::{Backlog, Batch};
 use super::batch::{self, BatchError, Verdict};
 use super::connection::LaneConnection;
-use super::{Answer, BATCH_MAX, Waiting};
+use super::{Answer, Waiting};
 use crate::catalog_cache::CatalogCache;
 use crate::error::ApiError;
 
@@ -26,7 +28,8 @@ pub(super) struct Lane {
     catalog: Arc<CatalogCache>,
     committed: Arc<Notify>,
     queue: mpsc::Receiver<Waiting>,
-    /// Sales put back, in arrival order: they come before whatever arrives now.
+    backlog: Backlog,
+    /// Sales put back by the batch before, in arrival order: they come before whatever arrives now.
     put_back: Vec<Waiting>,
     pause: Duration,
 }
@@ -40,35 +43,67 @@ impl Lane {
         queue: mpsc::Receiver<Waiting>,
     ) -> Self {
         let connection = LaneConnection::new(options);
-        Lane { number, connection, catalog, committed, queue, put_back: Vec::new(), pause: PUT_BACK_PAUSE }
+        Lane {
+            number,
+            connection,
+            catalog,
+            committed,
+            queue,
+            backlog: Backlog::default(),
+            put_back: Vec::new(),
+            pause: PUT_BACK_PAUSE,
+        }
     }
 
-    /// Runs until every handle is gone and every sale is answered.
-    pub(super) async fn run(mut self) {
-        while let Some(batch) = self.gather().await {
+    /// Runs until every handle is gone, or the lane is closing, and every sale is answered.
+    pub(super) async fn run(mut self, closing: CancellationToken) {
+        while let Some(batch) = self.gather(&closing).await {
             self.commit(batch).await;
         }
         tracing::debug!(lane = self.number, "lane closed");
     }
 
-    /// What was put back and what waits, at most [`BATCH_MAX`]; None when nothing will ever come.
-    async fn gather(&mut self) -> Option<Vec<Waiting>> {
-        let mut batch = std::mem::take(&mut self.put_back);
-        let room = BATCH_MAX.saturating_sub(batch.len());
-        if batch.is_empty() {
-            return if self.queue.recv_many(&mut batch, BATCH_MAX).await == 0 { None } else { Some(batch) };
-        }
-        // Sales of other locations must not wait for a busy one, nor must the lane spin.
-        tokio::select! {
-            biased;
-            received = self.queue.recv_many(&mut batch, room.max(1)), if room > 0 => {
-                if received == 0 {
-                    tokio::time::sleep(self.pause).await;
+    /// The next batch of what was put back and what waits; None when nothing will ever come.
+    async fn gather(&mut self, closing: &CancellationToken) -> Option<Vec<Waiting>> {
+        let is_retry = !self.put_back.is_empty();
+        self.backlog.put_back(std::mem::take(&mut self.put_back));
+        let (mut batch, late) = self.backlog.take();
+        late.into_iter().for_each(refuse_late);
+        let has_received = self.drain(&mut batch);
+        if batch.sales.is_empty() {
+            let sale = next(&mut self.queue, closing).await?;
+            self.offer(&mut batch, sale);
+            self.drain(&mut batch);
+        } else if is_retry && !has_received && !batch.has_fresh {
+            // The lane must not spin; whoever comes meanwhile is taken along at once.
+            let came = tokio::time::timeout(self.pause, next(&mut self.queue, closing)).await;
+            match came {
+                Ok(Some(sale)) => {
+                    self.offer(&mut batch, sale);
+                    self.drain(&mut batch);
                 }
+                Ok(None) => tokio::time::sleep(self.pause).await,
+                Err(_) => {}
             }
-            () = tokio::time::sleep(self.pause) => {}
         }
-        Some(batch)
+        Some(batch.sales)
+    }
+
+    /// Reads the queue as long as the batch has room; whether there was anything.
+    fn drain(&mut self, batch: &mut Batch) -> bool {
+        let mut has_received = false;
+        while batch.has_room() {
+            let Ok(sale) = self.queue.try_recv() else { break };
+            has_received = true;
+            self.offer(batch, sale);
+        }
+        has_received
+    }
+
+    fn offer(&mut self, batch: &mut Batch, sale: Waiting) {
+        if let Some(refused) = self.backlog.offer(batch, sale) {
+            refuse_late(refused);
+        }
     }
 
     /// Commits a batch, halving it as long as one of its sales spoils it; every sale is answered or put back.
@@ -113,6 +148,7 @@ impl Lane {
         let mut has_written = false;
         let mut busy = Vec::new();
         for (waiting, verdict) in group.into_iter().zip(verdicts) {
+            self.backlog.note(waiting.offer.sale.location_id(), matches!(verdict, Verdict::Busy));
             match verdict {
                 Verdict::Answer(answer) => {
                     has_written |= matches!(answer, Answer::Created(_));
@@ -134,10 +170,8 @@ impl Lane {
         for waiting in group {
             if waiting.deadline > now {
                 self.put_back.push(waiting);
-            } else if waiting.may_be_stored {
-                send(waiting, Err(ApiError::unavailable("unavailable", "the outcome is not known: send it again")));
             } else {
-                send(waiting, Err(ApiError::unavailable("overloaded", "another act holds this location")));
+                refuse_late(waiting);
             }
         }
     }
@@ -158,6 +192,28 @@ impl Lane {
 
 fn is_taken(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some_and(|database| database.is_unique_violation())
+}
+
+/// The next sale of the queue, which ends when nobody can send any more or the lane is closing.
+async fn next(queue: &mut mpsc::Receiver<Waiting>, closing: &CancellationToken) -> Option<Waiting> {
+    tokio::select! {
+        biased;
+        sale = queue.recv() => sale,
+        () = closing.cancelled() => {
+            queue.close();
+            queue.recv().await
+        }
+    }
+}
+
+/// A sale that waited as long as it may, or whose location has too many waiting.
+fn refuse_late(waiting: Waiting) {
+    let (code, detail) = if waiting.may_be_stored {
+        ("unavailable", "the outcome is not known: send it again")
+    } else {
+        ("overloaded", "another act holds this location")
+    };
+    send(waiting, Err(ApiError::unavailable(code, detail)));
 }
 
 /// The culprit alone: a value the database cannot hold is the sender's.

@@ -4,6 +4,7 @@
 //! A location always goes to the same lane of a process; other processes may serve it too, since everything
 //! is locked and read again in each batch.
 
+mod backlog;
 mod batch;
 mod connection;
 mod lane;
@@ -13,7 +14,9 @@ use std::time::{Duration, Instant};
 
 use schemas::ids::LocationId;
 use sqlx::postgres::PgConnectOptions;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use crate::catalog_cache::CatalogCache;
 use crate::db::sales::Origin;
@@ -24,6 +27,8 @@ use crate::sales::types::ValidSale;
 
 /// Most sales of one transaction.
 pub const BATCH_MAX: usize = 256;
+/// Lines of one transaction, unless its one sale has more: what fits well into the lane's statement limit.
+pub const BATCH_LINES_MAX: usize = 4_000;
 /// Sales that may wait in one lane; more are refused with 503.
 pub const QUEUE_MAX: usize = 1_024;
 /// How long a sale may wait for a location that somebody else holds, or for its COMMIT to become known.
@@ -72,11 +77,12 @@ pub(crate) struct Waiting {
     pub may_be_stored: bool,
 }
 
-/// Sends sales into their lanes. Cheap to clone; the lanes end when every handle is gone.
+/// Sends sales into their lanes. Cheap to clone; the lanes end when every handle is gone, or one has closed them.
 #[derive(Clone)]
 pub struct LaneHandle {
     queues: Arc<[mpsc::Sender<Waiting>]>,
     wait_max: Duration,
+    closing: CancellationToken,
 }
 
 impl LaneHandle {
@@ -89,15 +95,21 @@ impl LaneHandle {
         config: &LanesConfig,
         tasks: &tokio_util::task::TaskTracker,
     ) -> Self {
+        let closing = CancellationToken::new();
         let queues = (0..config.lanes.max(1))
             .map(|number| {
                 let (sender, receiver) = mpsc::channel(config.queue_max);
                 let lane = lane::Lane::new(number, options.clone(), catalog.clone(), committed.clone(), receiver);
-                tasks.spawn(lane.run());
+                tasks.spawn(lane.run(closing.clone()));
                 sender
             })
             .collect();
-        LaneHandle { queues, wait_max: config.wait_max }
+        LaneHandle { queues, wait_max: config.wait_max, closing }
+    }
+
+    /// Takes no more sales, whoever still holds a handle. What is in the lanes is answered, then they end.
+    pub fn close(&self) {
+        self.closing.cancel();
     }
 
     /// Puts the sale into its lane and waits for its answer. A caller that goes away loses the answer only.
@@ -106,7 +118,10 @@ impl LaneHandle {
         let queue = &self.queues[lane_of(offer.sale.location_id(), self.queues.len())];
         let deadline = Instant::now() + self.wait_max;
         let waiting = Waiting { offer, answer, deadline, may_be_stored: false };
-        queue.try_send(waiting).map_err(|_| ApiError::unavailable("overloaded", "too many sales are waiting"))?;
+        queue.try_send(waiting).map_err(|refused| match refused {
+            TrySendError::Full(_) => ApiError::unavailable("overloaded", "too many sales are waiting"),
+            TrySendError::Closed(_) => ApiError::unavailable("unavailable", "the server is stopping"),
+        })?;
         answered.await.unwrap_or_else(|_| Err(ApiError::unavailable("unavailable", "the server is stopping")))
     }
 }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use schemas::ids::{LocationId, VariantId};
-use schemas::money::{self, Overflow, QTY_SCALE, RoundingMode};
+use schemas::money::{self, Overflow, QTY_SCALE, RoundingMode, storable};
 use uuid::Uuid;
 
 use crate::error::FieldProblem;
@@ -223,14 +223,14 @@ fn extend<'a>(
     let (rule, exact, unit_price_minor) = match &line.override_ {
         Some(Override::LineAmount { amount_minor, .. }) => {
             let unit = money::round(i128::from(*amount_minor) * i128::from(QTY_SCALE), line.qty.into(), mode);
-            ("imported_amount", Ratio::whole(*amount_minor), unit.map_err(overflow)?)
+            ("imported_amount", Ratio::whole(*amount_minor), unit.and_then(storable).map_err(overflow)?)
         }
         Some(Override::UnitPrice { unit_price_minor, .. }) => {
             ("overridden_price", times_qty(*unit_price_minor, line.qty), *unit_price_minor)
         }
         None => ("price", times_qty(found.price.amount_minor, line.qty), found.price.amount_minor),
     };
-    let extended_minor = exact.round(mode).map_err(overflow)?;
+    let extended_minor = exact.round(mode).and_then(storable).map_err(overflow)?;
     let id = Some(found.price.price_id);
     let (base, result) = (unit_price_minor, extended_minor);
     trace.push(Step { line: line.line_no, rule, id, base, exact, mode, result, shares: &[] });
@@ -277,7 +277,8 @@ fn discounted(
     Ok(PricedDiscount { kind: discount.kind(), reason: discount.reason().to_owned(), amount_minor: result })
 }
 
-/// Taxes of all lines together, then the header as the sum of the lines.
+/// Taxes of all lines together, then the header as the sum of the lines. A figure that not every store of the platform
+/// can hold is an overflow, also where the sum of it would cancel out.
 fn total(
     catalog_version: i64,
     location: &Arc<Location>,
@@ -300,7 +301,8 @@ fn total(
         lines.push(finished(line, taxes)?);
     }
     let column = |figure: fn(&PricedLine) -> i64| {
-        lines.iter().map(figure).try_fold(0i64, |sum, amount| sum.checked_add(amount).ok_or(Overflow))
+        let sum = lines.iter().map(figure).try_fold(0i64, |sum, amount| sum.checked_add(amount).ok_or(Overflow));
+        sum.and_then(storable)
     };
     Ok(Priced {
         catalog_version,
@@ -315,11 +317,11 @@ fn total(
 }
 
 fn finished(line: Extended<'_>, taxes: Vec<LineTax>) -> Result<PricedLine, Overflow> {
-    let all: Vec<i64> = taxes.iter().map(|tax| tax.amount_minor).collect();
+    let all: Vec<i64> = taxes.iter().map(|tax| storable(tax.amount_minor)).collect::<Result<_, _>>()?;
     let added: Vec<i64> = taxes.iter().filter(|tax| !tax.is_inclusive).map(|tax| tax.amount_minor).collect();
     let (tax_minor, added_tax_minor) = (sum(&all)?, sum(&added)?);
     let amount = line.extended_minor - line.discount_minor;
-    let payable_minor = amount.checked_add(added_tax_minor).ok_or(Overflow)?;
+    let payable_minor = storable(amount.checked_add(added_tax_minor).ok_or(Overflow)?)?;
     Ok(PricedLine {
         line_no: line.line_no,
         variant: line.found.variant.clone(),

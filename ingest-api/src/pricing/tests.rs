@@ -105,6 +105,34 @@ fn sold(snapshot: &Snapshot, qtys: &[i64]) -> Priced {
     price(snapshot, &cart(qtys.iter().enumerate().map(|(index, qty)| line(index, *qty)).collect())).unwrap()
 }
 
+/// What the pricing of this cart refuses: code and place of each finding.
+fn refused(snapshot: &Snapshot, lines: Vec<CartLine>) -> Vec<(&'static str, String)> {
+    let problems = price(snapshot, &cart(lines)).unwrap_err();
+    problems.into_iter().map(|problem| (problem.code, problem.pointer)).collect()
+}
+
+#[test]
+fn no_figure_goes_beyond_what_every_store_can_hold() {
+    let free = |line: CartLine| {
+        let percent = Decimal::ONE_HUNDRED;
+        CartLine { discount: Some(Discount::Percent { percent, reason: "gift".into() }), ..line }
+    };
+    // 900,000.00 a piece: the limit is reached with a million of them, and not passed.
+    let snapshot = shop(RoundingMode::HalfEven, vec![tax(1, "0.19")], &[90_000_000, 100_000_000, 1_000_000_000_000]);
+    assert_eq!(price(&snapshot, &cart(vec![free(line(0, QTY_MAX))])).unwrap().subtotal_minor, money::FIGURE_MAX);
+    let qty = |index: usize| vec![("overflow", format!("/lines/{index}/qty"))];
+    assert_eq!(refused(&snapshot, vec![free(line(1, QTY_MAX))]), qty(0));
+    // A sum of lines, a tax on top, and a price for one unit made of the amount for a thousandth.
+    let all = vec![("overflow", "/lines".to_owned())];
+    assert_eq!(refused(&snapshot, vec![free(line(0, QTY_MAX)), CartLine { line_no: 2, ..free(line(2, 1_000)) }]), all);
+    assert_eq!(refused(&snapshot, vec![line(0, QTY_MAX)]), all);
+    let override_ = Some(Override::LineAmount { amount_minor: 1_000_000_000_000, reason: "imported".into() });
+    let mut measured = snapshot.clone();
+    let variant = Arc::make_mut(measured.variants.get_mut(&variant(0)).unwrap());
+    variant.is_measured = true;
+    assert_eq!(refused(&measured, vec![CartLine { override_, ..line(0, 1) }]), qty(0));
+}
+
 fn tax_amounts(priced: &Priced) -> Vec<i64> {
     priced.lines.iter().map(|line| line.tax_minor).collect()
 }

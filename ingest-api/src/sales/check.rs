@@ -5,11 +5,13 @@ use std::collections::HashSet;
 use chrono::{DateTime, TimeDelta, Utc};
 use rust_decimal::Decimal;
 use schemas::ids::{LocationId, TerminalId};
+use schemas::time::Timestamp;
 
 use super::hash;
 use super::types::{
     Card, DiscountKind, NewLine, NewQuote, NewSale, NewTender, Tender, TenderKind, ValidSale, cart_line,
 };
+use crate::checks::decimal;
 use crate::error::FieldProblem;
 use crate::pricing::{Cart, LINES_MAX, QTY_MAX};
 
@@ -20,6 +22,8 @@ pub const AMOUNT_MAX: i64 = 1_000_000_000_000;
 /// How far a till's clock may run ahead.
 pub const AHEAD_SECONDS_MAX: i64 = 300;
 const TEXT_CHARS_MAX: usize = 200;
+/// Reasons are codes, so that what people write about people never gets into an event.
+const REASON_CHARS_MAX: usize = 40;
 const NUMBER_MAX: i64 = 1_000_000_000_000;
 
 /// What is wrong with one body.
@@ -36,17 +40,32 @@ impl Findings {
         let fits = !text.trim().is_empty() && text.chars().count() <= TEXT_CHARS_MAX;
         self.that(fits && !text.chars().any(char::is_control), pointer, "must be 1 to 200 visible characters");
     }
+    fn reason(&mut self, reason: &str, pointer: impl FnOnce() -> String) {
+        let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte);
+        let is_code = (1..=REASON_CHARS_MAX).contains(&reason.len()) && reason.bytes().all(is_plain);
+        self.that(is_code, pointer, "must be a code of 1 to 40 characters: a to z, 0 to 9, _ and -");
+    }
+    fn no_card_number(&mut self, text: &str, pointer: impl FnOnce() -> String) {
+        if looks_like_card_number(text) && self.0.len() < 100 {
+            let message = "must never hold a card number";
+            self.0.push(FieldProblem::new(pointer(), "card_data_refused", message));
+        }
+    }
 }
 
 /// The sale of `terminal`, or every wrong place. `now` is the server's clock.
 pub fn valid_sale(new: NewSale, terminal_id: TerminalId, now: DateTime<Utc>) -> Result<ValidSale, Vec<FieldProblem>> {
     let mut findings = Findings::default();
     let at = |pointer: &'static str| move || pointer.to_owned();
+    // First, so that the code of the whole refusal says it.
+    refuse_card_numbers(&mut findings, &new.currency, &new.lines, &new.tenders);
     findings.that(new.sale_id.get_version_num() == 7, at("/sale_id"), "must be a UUID of version 7");
     findings.that((1..=NUMBER_MAX).contains(&new.terminal_seq), at("/terminal_seq"), "must be 1 or more");
     findings.that(new.receipt.series_epoch >= 1, at("/receipt/series_epoch"), "must be 1 or more");
     findings.that((1..=NUMBER_MAX).contains(&new.receipt.number), at("/receipt/number"), "must be 1 or more");
     findings.that(new.total_minor >= 0, at("/total_minor"), "must not be negative");
+    let is_storable = new.sent_at.is_none_or(|sent_at| Timestamp::from(sent_at).is_storable());
+    findings.that(is_storable, at("/sent_at"), "must lie between 1900 and 2299");
     check_instant(&mut findings, new.occurred_at, now);
     check_lines(&mut findings, &new.lines);
     check_tenders(&mut findings, &new.tenders);
@@ -80,6 +99,7 @@ pub fn valid_sale(new: NewSale, terminal_id: TerminalId, now: DateTime<Utc>) -> 
 pub fn valid_quote(new: NewQuote, currency: &str, now: DateTime<Utc>) -> Result<Cart, Vec<FieldProblem>> {
     let mut findings = Findings::default();
     let occurred_at = new.occurred_at.unwrap_or(now);
+    refuse_card_numbers(&mut findings, new.currency.as_deref().unwrap_or_default(), &new.lines, &[]);
     check_instant(&mut findings, occurred_at, now);
     check_lines(&mut findings, &new.lines);
     if !findings.0.is_empty() {
@@ -123,7 +143,7 @@ fn check_lines(findings: &mut Findings, lines: &[NewLine]) {
 fn check_discount(findings: &mut Findings, line: &NewLine, index: usize) {
     let Some(discount) = &line.discount else { return };
     let at = |field: &'static str| move || format!("/lines/{index}/discount/{field}");
-    findings.text(&discount.reason, at("reason"));
+    findings.reason(&discount.reason, at("reason"));
     match discount.kind {
         DiscountKind::Percent => {
             let holds = discount.percent.as_deref().is_some_and(is_percent);
@@ -140,15 +160,13 @@ fn check_discount(findings: &mut Findings, line: &NewLine, index: usize) {
 
 fn is_percent(text: &str) -> bool {
     text.len() <= 12
-        && text.parse::<Decimal>().is_ok_and(|percent| {
-            !percent.is_sign_negative() && percent <= Decimal::from(100) && percent.normalize().scale() <= 4
-        })
+        && decimal(text).is_some_and(|percent| percent <= Decimal::ONE_HUNDRED && percent.normalize().scale() <= 4)
 }
 
 fn check_override(findings: &mut Findings, line: &NewLine, index: usize) {
     let Some(given) = &line.override_ else { return };
     let at = |field: &'static str| move || format!("/lines/{index}/override/{field}");
-    findings.text(&given.reason, at("reason"));
+    findings.reason(&given.reason, at("reason"));
     let allowed = |amount: Option<i64>| amount.is_none_or(|amount| (0..=AMOUNT_MAX).contains(&amount));
     findings.that(allowed(given.unit_price_minor), at("unit_price_minor"), "must be 0 to 1000000000000");
     findings.that(allowed(given.amount_minor), at("amount_minor"), "must be 0 to 1000000000000");
@@ -187,20 +205,39 @@ fn check_card(findings: &mut Findings, card: &Card, index: usize) {
     findings.that(is_expiry, at("expiry"), "must read MM/YY");
     for (field, text) in [("token", &card.token), ("brand", &card.brand)] {
         findings.text(text, at(field));
-        if looks_like_card_number(text) {
-            let message = "must never hold a card number";
-            findings.0.push(FieldProblem::new(at(field)(), "card_data_refused", message));
+    }
+}
+
+/// Every text of a sale, whatever else may be wrong with it.
+fn refuse_card_numbers(findings: &mut Findings, currency: &str, lines: &[NewLine], tenders: &[NewTender]) {
+    findings.no_card_number(currency, || "/currency".to_owned());
+    for (index, line) in lines.iter().enumerate().take(LINES_MAX) {
+        let at = |field: &'static str| move || format!("/lines/{index}/{field}");
+        if let Some(discount) = &line.discount {
+            findings.no_card_number(&discount.reason, at("discount/reason"));
+            findings.no_card_number(discount.percent.as_deref().unwrap_or_default(), at("discount/percent"));
+        }
+        if let Some(given) = &line.override_ {
+            findings.no_card_number(&given.reason, at("override/reason"));
+        }
+    }
+    for (index, tender) in tenders.iter().enumerate().take(TENDERS_MAX) {
+        let Some(card) = &tender.card else { continue };
+        for (field, text) in
+            [("token", &card.token), ("brand", &card.brand), ("last_four", &card.last_four), ("expiry", &card.expiry)]
+        {
+            findings.no_card_number(text, || format!("/tenders/{index}/card/{field}"));
         }
     }
 }
 
-/// 13 to 19 digits, also with blanks or dashes between them, that pass the Luhn check.
+/// 13 to 19 digits, also with blanks or punctuation between them, that pass the Luhn check.
 pub fn looks_like_card_number(text: &str) -> bool {
     let mut digits: Vec<u32> = Vec::new();
     for char in text.chars().chain(std::iter::once('x')) {
         match char.to_digit(10) {
             Some(digit) => digits.push(digit),
-            None if char == ' ' || char == '-' => {}
+            None if char.is_ascii_punctuation() || char.is_whitespace() => {}
             None if (13..=19).any(|length| digits.windows(length).any(is_luhn)) => return true,
             None => digits.clear(),
         }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use schemas::ids::{AccountId, CustomerId, LocationId, LotId, ProgramId, VariantId, derived_id};
+use schemas::money::storable;
 use serde_json::json;
 
 use super::hash::{document_digest, hex};
@@ -32,6 +33,8 @@ pub enum Decision {
 pub struct Accepted {
     pub location_seq: i64,
     pub register_id: Arc<str>,
+    /// What the cashier is there, for the audit row.
+    pub cashier_roles: Arc<str>,
     pub flags: Vec<&'static str>,
     pub document_digest: [u8; 32],
     pub response: Arc<str>,
@@ -113,7 +116,7 @@ fn accept(
         return Err(Refusal::conflict("receipt_conflict", detail));
     }
     let priced = priced.as_ref().map_err(Refusal::clone)?;
-    check_cashier(known, sale)?;
+    let cashier_roles = check_cashier(known, sale)?;
     if sale.customer_id.is_some_and(|customer| !known.accounts.contains_key(&customer)) {
         return Err(Refusal::field("/customer_id", "unknown_customer", "no such customer"));
     }
@@ -142,6 +145,7 @@ fn accept(
     Ok(Accepted {
         location_seq,
         register_id: terminal.register_id,
+        cashier_roles,
         flags,
         document_digest: digest,
         response,
@@ -164,7 +168,8 @@ fn terminal_of(known: &Known, sale: &ValidSale) -> Result<Terminal, Refusal> {
     Ok(terminal.clone())
 }
 
-fn check_cashier(known: &Known, sale: &ValidSale) -> Result<(), Refusal> {
+/// The cashier's roles, when they allow this sale.
+fn check_cashier(known: &Known, sale: &ValidSale) -> Result<Arc<str>, Refusal> {
     let Some(rights) = known.rights.get(&(sale.cashier_id, sale.location_id())) else {
         return Err(Refusal::field("/cashier_id", "unknown_cashier", "no such cashier"));
     };
@@ -174,7 +179,7 @@ fn check_cashier(known: &Known, sale: &ValidSale) -> Result<(), Refusal> {
     if sale.has_override() && !rights.may_override {
         return Err(Refusal::forbidden("/cashier_id", "this cashier may not override prices at that location"));
     }
-    Ok(())
+    Ok(rights.roles.clone())
 }
 
 /// Rule T14: the sum per variant over the whole document against what is on hand.
@@ -187,7 +192,7 @@ fn check_stock(known: &Known, location: LocationId, sale: &PricedSale) -> Result
     let (mut short, mut overflows) = (Vec::new(), false);
     for (variant_id, qty) in wanted {
         let on_hand = known.stock.get(&(location, variant_id)).map_or(0, |row| row.qty);
-        overflows |= on_hand.checked_sub(qty).is_none();
+        overflows |= on_hand.checked_sub(qty).is_none_or(|after| storable(after).is_err());
         if qty > on_hand {
             short.push(json!({"variant_id": variant_id, "wanted": qty, "on_hand": on_hand}));
         }

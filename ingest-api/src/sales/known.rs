@@ -65,10 +65,12 @@ pub struct Terminal {
 }
 
 /// What a named cashier may do at a location; None in the map's place: no such person.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rights {
     pub may_sell: bool,
     pub may_override: bool,
+    /// Roles that they hold there, the highest first, with commas between.
+    pub roles: Arc<str>,
 }
 
 /// A document that is stored, or was accepted earlier in this batch.

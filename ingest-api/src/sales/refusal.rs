@@ -33,12 +33,9 @@ impl Refusal {
         let errors = vec![FieldProblem::new(pointer, "forbidden", detail)];
         Refusal { errors, ..Self::new(StatusCode::FORBIDDEN, "forbidden", detail) }
     }
-    /// 422 `invalid_value` (or `card_data_refused`) naming each wrong place.
+    /// 422 naming each wrong place; the code is that of the first.
     pub fn fields(errors: Vec<FieldProblem>) -> Self {
-        let code = match errors.iter().find(|error| error.code == "card_data_refused") {
-            Some(error) => error.code,
-            None => "invalid_value",
-        };
+        let code = errors.first().map_or("invalid_value", |first| first.code);
         let detail = errors.first().map_or_else(String::new, |first| format!("{}: {}", first.pointer, first.message));
         Refusal { errors, ..Self::unprocessable(code, detail) }
     }

@@ -59,6 +59,8 @@ pub struct NewDiscount {
     /// Decimal as text, 0 to 100, at most four places.
     pub percent: Option<String>,
     pub amount_minor: Option<i64>,
+    /// A code of the company's own: 1 to 40 of `a-z`, `0-9`, `_`, `-`. It is published, so no text of people.
+    #[schema(pattern = "^[a-z0-9_-]{1,40}$")]
     pub reason: String,
 }
 
@@ -75,6 +77,8 @@ pub enum DiscountKind {
 pub struct NewOverride {
     pub unit_price_minor: Option<i64>,
     pub amount_minor: Option<i64>,
+    /// A code, as for a discount.
+    #[schema(pattern = "^[a-z0-9_-]{1,40}$")]
     pub reason: String,
 }
 

@@ -7,7 +7,7 @@ use sqlx::PgPool;
 use uuid::Uuid;
 
 use crate::rig::DEADLINE;
-use crate::world::{Device, text, world};
+use crate::world::{Device, text, until_blocked, world};
 
 fn nonce() -> String {
     Uuid::new_v4().to_string()
@@ -110,5 +110,46 @@ async fn a_signed_request_is_good_once(pool: PgPool) {
     while till.get("/catalog/changes").await.status != 401 {
         assert!(std::time::Instant::now() < deadline, "the old token still works");
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+}
+
+#[sqlx::test(migrations = "../migrations/postgres")]
+async fn two_codes_asked_for_at_once_leave_one(pool: PgPool) {
+    let world = world(&pool).await;
+    let terminal = world.terminal(&world.here, "1").await;
+    // Both have ended the codes of before when each is about to store its own.
+    sqlx::raw_sql(
+        "create function wait() returns trigger language plpgsql as $$
+         begin perform pg_advisory_xact_lock_shared(7); return new; end $$;
+         create trigger wait before insert on enrolment_codes for each row execute function wait();",
+    )
+    .execute(&pool)
+    .await
+    .unwrap();
+    let mut gate = pool.begin().await.unwrap();
+    sqlx::query("select pg_advisory_xact_lock(7)").execute(&mut *gate).await.unwrap();
+    let released = async {
+        until_blocked(&pool, 2).await;
+        gate.commit().await.unwrap();
+    };
+    tokio::join!(world.enrolment_code(&terminal), world.enrolment_code(&terminal), released);
+    assert_eq!(world.count("select count(*) from enrolment_codes where used_at is null").await, 1);
+}
+
+#[sqlx::test(migrations = "../migrations/postgres")]
+async fn a_terminal_and_a_user_with_one_id_are_two(pool: PgPool) {
+    let world = world(&pool).await;
+    let id = world.owner_login.user_id;
+    let body = json!({"terminal_id": id, "location_id": world.here, "register_id": "1", "name": "Till"});
+    let terminal = text(&world.owner.post("/terminals", body).await.expect(201), "terminal_id");
+    let device = Device::new();
+    let enrolment = json!({"code": world.enrolment_code(&terminal).await, "device_public_key": device.public()});
+    world.nobody().post("/enrolments", enrolment).await.expect(201);
+    let request = device.request(&terminal, Utc::now(), &nonce());
+    let token = world.nobody().post("/auth/terminal-token", request).await.expect(200);
+    let till = world.with_token(&text(&token, "access_token"));
+    for _ in 0..3 {
+        till.get("/catalog/changes").await.expect(200);
+        world.owner.get("/users").await.expect(200);
     }
 }

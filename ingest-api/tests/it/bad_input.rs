@@ -196,6 +196,7 @@ fn catalog_cases(world: &World) -> Vec<Case> {
         profiles("/rates/0/rate", json!("-0.1")),
         profiles("/rates/0/rate", json!("0.1234567")),
         profiles("/rates/0/rate", json!("many")),
+        profiles("/rates/0/rate", json!("0_1.9")),
         profiles("/rates/0/scope", json!("cart")),
         profiles("/rates", json!([])),
         case(
@@ -232,6 +233,7 @@ fn other_cases(world: &World) -> Vec<Case> {
         case("POST", "/users", altered(&good, field, value), wanted)
     };
     vec![
+        location("/currency", json!("ZZZ"), (422, "invalid_value", "/currency")),
         location("/currency", json!("EURO"), (422, "invalid_value", "/currency")),
         location("/time_zone", json!("Mars/Base"), (422, "invalid_value", "/time_zone")),
         location("/opened_on", json!("0000-01-01"), (422, "invalid_value", "/opened_on")),
@@ -272,6 +274,7 @@ fn other_cases(world: &World) -> Vec<Case> {
         read("/stock?low=maybe", (422, "invalid_value", "/low")),
         read("/changes", (422, "invalid_value", "/location")),
         read(format!("/changes?location={here}&after=17"), (400, "malformed", "")),
+        read(format!("/changes?location={}", Uuid::now_v7()), (422, "unknown_location", "/location")),
         read("/reports/kpis?group_by=weather&from=2026-01-01&to=2026-01-02", (422, "invalid_value", "/group_by")),
         read("/reports/kpis?group_by=day&from=2026-13-01&to=2026-01-02", (422, "invalid_value", "/from")),
         read("/reports/kpis?group_by=day&from=2026-01-01&to=2026-01-02", (503, "unavailable", "")),

@@ -1,20 +1,24 @@
 //! Upserts, edits, prices and the catalog feed.
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use axum::body::Body;
+use axum::http::Request;
 use serde_json::{Value, json};
 use sqlx::PgPool;
+use tokio::sync::oneshot;
 
 use crate::world::{Caller, catalog, text, world};
 
-async fn feed(caller: &Caller, mut after: i64, limit: i64) -> (Vec<Value>, i64) {
-    let mut items = Vec::new();
+async fn feed(caller: &Caller, after: &str, limit: i64) -> (Vec<Value>, String) {
+    let (mut items, mut after) = (Vec::new(), after.to_owned());
     loop {
         let page = caller.get(&format!("/catalog/changes?after={after}&limit={limit}")).await.expect(200);
         items.extend(page["items"].as_array().unwrap().iter().cloned());
-        after = page["next_after"].as_i64().unwrap();
+        after = text(&page, "next_after");
         if page["has_more"] == false {
             return (items, after);
         }
@@ -50,6 +54,79 @@ async fn upsert_by_external_id_is_idempotent(pool: PgPool) {
     // An absent optional value stays.
     let row = json!({"products": [{"external_id": "coffee", "name": "Coffees"}]});
     assert_eq!(counts(&world.owner.post("/catalog/upsert", row).await.expect(200)), [0, 0, 1]);
+    let full = json!({"variants": [{"external_id": "beans", "product_external_id": "coffee", "sku": "BEANS",
+        "name": "Beans", "tax_profile_external_id": "full", "barcodes": ["4006381333931"], "unit": "kg",
+        "is_measured": true, "tracks_stock": false, "unit_cost_minor": 7}]});
+    assert_eq!(counts(&world.owner.post("/catalog/upsert", full).await.expect(200)), [0, 1, 0]);
+    let bare = json!({"variants": [{"external_id": "beans", "product_external_id": "coffee", "sku": "BEANS",
+        "name": "Beans", "tax_profile_external_id": "full"}]});
+    assert_eq!(counts(&world.owner.post("/catalog/upsert", bare.clone()).await.expect(200)), [0, 0, 1]);
+    let kept = world.owner.get(&format!("/variants/{}", world.variants[2])).await.expect(200);
+    assert_eq!((&kept["barcodes"], &kept["is_measured"]), (&json!(["4006381333931"]), &json!(true)));
+    let mut none = bare;
+    none["variants"][0]["barcodes"] = json!([]);
+    assert_eq!(counts(&world.owner.post("/catalog/upsert", none).await.expect(200)), [0, 1, 0]);
+}
+
+#[sqlx::test(migrations = "../migrations/postgres")]
+async fn a_taken_sku_names_its_row_and_two_may_be_swapped(pool: PgPool) {
+    let world = world(&pool).await;
+    let row = |id: &str, sku: &str| {
+        json!({"external_id": id, "product_external_id": "coffee", "sku": sku, "name": id,
+               "tax_profile_external_id": "full"})
+    };
+    let taken = json!({"variants": [row("new", "NEW"), row("small", "BEANS"), row("twin", "large")]});
+    let refused = world.owner.post("/catalog/upsert", taken).await;
+    assert_eq!(refused.problem(), (409, "already_exists".into(), "/variants/1/sku".into()));
+    assert_eq!(refused.json()["errors"][1]["pointer"], "/variants/2/sku");
+    // Two swap, and a new one takes what a third gives up.
+    let swapped = json!({"variants":
+        [row("small", "LARGE"), row("large", "SMALL"), row("beans", "OTHER"), row("new", "BEANS")]});
+    world.owner.post("/catalog/upsert", swapped).await.expect(200);
+    let skus: Vec<String> =
+        sqlx::query_scalar("select sku from variants order by external_id").fetch_all(&pool).await.unwrap();
+    assert_eq!(skus, ["other", "small", "beans", "large"]);
+}
+
+/// The turn of a bulk write comes before its body, so that large bodies never stand in memory side by side.
+#[sqlx::test(migrations = "../migrations/postgres")]
+async fn a_bulk_body_is_read_when_its_turn_has_come(pool: PgPool) {
+    let world = world(&pool).await;
+    let send = |body: Body| {
+        let token = world.owner.token.clone().unwrap_or_default();
+        let request = Request::post("/api/v1/catalog/upsert").header("authorization", format!("Bearer {token}"));
+        world.owner.raw(request.header("content-type", "application/json").body(body).unwrap())
+    };
+    let (is_reading, reading) = oneshot::channel();
+    let (finish, finished) = oneshot::channel::<()>();
+    let first = send(Body::from_stream(futures::stream::once(async move {
+        is_reading.send(()).ok();
+        finished.await.ok();
+        Ok::<_, Infallible>(catalog().to_string())
+    })));
+    let was_read = Arc::new(AtomicBool::new(false));
+    let second = send(Body::from_stream(futures::stream::once({
+        let was_read = Arc::clone(&was_read);
+        async move {
+            was_read.store(true, Ordering::SeqCst);
+            Ok::<_, Infallible>(catalog().to_string())
+        }
+    })));
+    tokio::pin!(first, second);
+    tokio::select! {
+        answer = &mut first => panic!("answered before its body came: {}", answer.text()),
+        read = reading => read.unwrap(),
+    }
+    for _ in 0..200 {
+        assert!(futures::poll!(&mut second).is_pending());
+        // A round trip to the server gives the other request time to find out who asks.
+        world.count("select count(*) from products").await;
+    }
+    assert!(!was_read.load(Ordering::SeqCst), "a second body was read during the first one's turn");
+    finish.send(()).unwrap();
+    let (first, second) = tokio::join!(first, second);
+    (first.expect(200), second.expect(200));
+    assert!(was_read.load(Ordering::SeqCst));
 }
 
 #[sqlx::test(migrations = "../migrations/postgres")]
@@ -142,7 +219,7 @@ async fn skus_have_one_spelling_and_barcodes_a_check_digit(pool: PgPool) {
     rows["variants"][0]["external_id"] = json!("twin");
     rows["variants"][0]["sku"] = json!("cafe\u{301}-1");
     let twin = world.owner.post("/catalog/upsert", rows.clone()).await;
-    assert_eq!(twin.problem(), (409, "already_exists".into(), "/sku".into()));
+    assert_eq!(twin.problem(), (409, "already_exists".into(), "/variants/0/sku".into()));
     rows["variants"][0]["barcodes"] = json!(["4006381333932"]);
     let bad = world.owner.post("/catalog/upsert", rows).await;
     assert_eq!(bad.problem(), (422, "invalid_value".into(), "/variants/0/barcodes/0".into()));
@@ -168,7 +245,7 @@ async fn prices_belong_to_a_variant_a_place_and_its_currency(pool: PgPool) {
     assert_eq!(world.owner.get(&path).await.expect(200)["items"].as_array().unwrap().len(), 3);
     // General ones and those of the own location.
     assert_eq!(manager.get(&path).await.expect(200)["items"].as_array().unwrap().len(), 2);
-    let kinds: Vec<_> = feed(&manager, 0, 100).await.0.into_iter().map(|item| (text(&item, "kind"), item)).collect();
+    let kinds: Vec<_> = feed(&manager, "0", 100).await.0.into_iter().map(|item| (text(&item, "kind"), item)).collect();
     assert_eq!(kinds.iter().filter(|(kind, _)| kind == "location").count(), 1);
     let foreign = kinds.iter().any(|(_, item)| item["body"]["location_id"] == world.there.as_str());
     assert!(!foreign, "a price of another location is in the feed");
@@ -179,8 +256,8 @@ async fn the_feed_says_everything_a_till_needs(pool: PgPool) {
     let world = world(&pool).await;
     let (_, _, till) = world.till(&world.here, "1").await;
     world.user("anna", "cashier", Some(&world.here)).await;
-    let (items, next) = feed(&till, 0, 2).await;
-    assert_eq!(next, world.count("select version from catalog_counter").await);
+    let (items, next) = feed(&till, "0", 2).await;
+    assert_eq!(next, format!("1-{}", world.count("select version from catalog_counter").await));
     let body = |kind: &str| items.iter().rev().find(|item| item["kind"] == kind).unwrap()["body"].clone();
     assert_eq!(body("location")["currency"], "EUR");
     assert_eq!(body("tax_profile")["rates"][0]["rate"], "0.19");
@@ -217,7 +294,9 @@ async fn the_feed_says_everything_a_till_needs(pool: PgPool) {
     let topics: BTreeSet<_> = rows.into_iter().flat_map(|(_, topics)| topics).collect();
     let wanted = ["vorca.catalog.cashiers.v1", "vorca.catalog.locations.v1", "vorca.catalog.variants.v1"];
     assert_eq!(topics, wanted.map(str::to_owned).into());
-    assert_eq!(till.get("/catalog/changes?after=-1").await.problem().2, "/after");
+    for bad in ["-1", "17", "1-", "x"] {
+        assert_eq!(till.get(&format!("/catalog/changes?after={bad}")).await.problem().1, "malformed", "{bad}");
+    }
     assert_eq!(till.get("/catalog/changes?limit=5001").await.problem().2, "/limit");
 }
 
@@ -228,10 +307,10 @@ async fn the_feed_never_skips_under_concurrent_writers(pool: PgPool) {
     let reader = {
         let (owner, done) = (world.owner.clone(), Arc::clone(&done));
         tokio::spawn(async move {
-            let (mut seen, mut after) = (Vec::new(), 0);
+            let (mut seen, mut after) = (Vec::new(), "0".to_owned());
             loop {
                 let was_done = done.load(Ordering::SeqCst);
-                let (items, next) = feed(&owner, after, 3).await;
+                let (items, next) = feed(&owner, &after, 3).await;
                 seen.extend(items.iter().map(|item| item["catalog_version"].as_i64().unwrap()));
                 after = next;
                 if was_done {

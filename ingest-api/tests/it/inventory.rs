@@ -41,6 +41,18 @@ async fn a_receipt_sent_twice_answers_with_the_same_bytes(pool: PgPool) {
     assert_eq!((again.status.as_u16(), &again.bytes), (200, &first.bytes));
     assert_eq!(again.headers["idempotency-replayed"], "true");
     assert!(!first.headers.contains_key("idempotency-replayed"));
+    // What the body says counts, not how it is written.
+    let lines = format!(
+        r#" {{"lines": [ {{"unit_cost_minor": 100, "qty": 5000, "variant_id": "{}"}},
+                     {{"qty": 2000, "variant_id": "{}", "unit_cost_minor": null}} ],
+            "document_uri": " note/1", "location_id": "{}", "reason": "receipt", "effective_at": null}}"#,
+        world.variants[0].to_uppercase(),
+        world.variants[1],
+        world.here
+    );
+    let headers = [("idempotency-key", "note-1")];
+    let respelled = world.owner.send("POST", "/stock/receipts", &headers, Some(lines.as_bytes())).await;
+    assert_eq!((respelled.status.as_u16(), &respelled.bytes), (200, &first.bytes), "{}", respelled.text());
     let other = world.owner.post_keyed("/stock/receipts", "note-1", &receipt(&world, 6_000)).await;
     assert_eq!(other.problem().1, "idempotency_key_reuse");
     assert_eq!(other.status, 422);
@@ -169,4 +181,15 @@ async fn ten_thousand_lines_are_one_act(pool: PgPool) {
     println!("9,998 lines in {:?}", started.elapsed());
     assert_eq!(act["movements"].as_array().unwrap().len(), 9_998);
     is_consistent(&world).await;
+}
+
+#[sqlx::test(migrations = "../migrations/postgres")]
+async fn a_level_never_goes_beyond_what_every_store_can_hold(pool: PgPool) {
+    let world = world(&pool).await;
+    let sql = "insert into stock_levels (location_id, variant_id, qty) values ($1::uuid, $2::uuid, $3)";
+    let insert = sqlx::query(sql).bind(&world.here).bind(&world.variants[0]).bind(schemas::money::FIGURE_MAX - 6_000);
+    insert.execute(&pool).await.unwrap();
+    let much = world.owner.post_keyed("/stock/receipts", "much", &receipt(&world, 7_000)).await;
+    assert_eq!(much.problem(), (422, "invalid_value".into(), "/lines/0/qty".into()));
+    world.owner.post_keyed("/stock/receipts", "enough", &receipt(&world, 6_000)).await.expect(201);
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use ingest_api::lanes::LanesConfig;
+use ingest_api::lanes::{BATCH_LINES_MAX, BATCH_MAX, LanesConfig};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use uuid::Uuid;
 
@@ -49,11 +49,11 @@ async fn nothing_of_a_refused_sale_is_stored(pool: PgPoolOptions, options: PgCon
     let sold_out = rig.sale(till, &[0]);
     for (sale, expected) in [
         (&wrong_total, (422, "total_mismatch")),
-        (&short, (422, "invalid_value")),
-        (&stranger, (422, "invalid_value")),
-        (&nobody, (422, "invalid_value")),
-        (&unknown, (422, "invalid_value")),
-        (&early, (422, "invalid_value")),
+        (&short, (422, "tenders_do_not_add_up")),
+        (&stranger, (422, "unknown_cashier")),
+        (&nobody, (422, "unknown_customer")),
+        (&unknown, (422, "unknown_variant")),
+        (&early, (422, "before_opening")),
         (&sold_out, (409, "insufficient_stock")),
     ] {
         assert_eq!(code(&rig.sell(till, sale).await), expected);
@@ -127,6 +127,80 @@ async fn a_busy_location_does_not_hold_up_the_others(pool: PgPoolOptions, option
     import.commit().await.unwrap();
     assert_eq!(code(&busy.await), (201, ""));
     rig.assert_consistent().await;
+}
+
+/// More sales of one busy location than a batch can hold: those beyond are refused, the others wait, and another
+/// location of the same lane sells meanwhile.
+#[sqlx::test(migrations = "../migrations/postgres")]
+async fn a_crowd_at_a_busy_location_does_not_hold_up_the_others(pool: PgPoolOptions, options: PgConnectOptions) {
+    let lanes = LanesConfig { lanes: 1, wait_max: 4 * DEADLINE, ..LanesConfig::default() };
+    let rig = Rig::start(pool, options, Size { shops: 2, lanes, ..Size::default() }).await;
+    let mut import = hold(&rig, 0).await;
+    let (busy_till, free_till) = (rig.till(0, 0), rig.till(1, 0));
+    let crowd: Vec<_> = (0..BATCH_MAX + 44).map(|_| rig.sale(busy_till, &[0])).collect();
+    let free_sale = rig.sale(free_till, &[0]);
+    let busy = futures::future::join_all(crowd.iter().map(|sale| rig.sell(busy_till, sale)));
+    tokio::pin!(busy);
+    assert!(futures::poll!(&mut busy).is_pending());
+    tokio::select! {
+        answers = &mut busy => panic!("answered under a foreign lock: {}", answers.len()),
+        answer = tokio::time::timeout(DEADLINE, rig.sell(free_till, &free_sale)) => {
+            assert_eq!(code(&answer.expect("held up by the busy location")), (201, ""));
+        }
+    }
+    sqlx::query("commit").execute(&mut *import).await.unwrap();
+    let answers = busy.await;
+    let count = |wanted| answers.iter().filter(|answer| code(answer) == wanted).count();
+    assert_eq!((count((201, "")), count((503, "overloaded"))), (BATCH_MAX, 44));
+    // In the order in which they came.
+    let is_in_order: bool = sqlx::query_scalar(
+        "select bool_and(ordered) from (select terminal_seq > coalesce(lag(terminal_seq) over (order by location_seq), 0)
+         as ordered from documents where location_id = $1) d",
+    )
+    .bind(rig.shops[0].location_id)
+    .fetch_one(&rig.pool)
+    .await
+    .unwrap();
+    assert!(is_in_order);
+    rig.assert_consistent().await;
+}
+
+#[sqlx::test(migrations = "../migrations/postgres")]
+async fn a_batch_is_bounded_by_its_lines(pool: PgPoolOptions, options: PgConnectOptions) {
+    let lanes = LanesConfig { lanes: 1, wait_max: DEADLINE, ..LanesConfig::default() };
+    let rig = Rig::start(pool, options, Size { lanes, ..Size::default() }).await;
+    let mut import = hold(&rig, 0).await;
+    let (till, variants) = (rig.till(0, 0), (0..500).map(|line| line % 5).collect::<Vec<_>>());
+    let sales: Vec<_> = (0..9).map(|_| rig.sale(till, &variants)).collect();
+    let sent = futures::future::join_all(sales.iter().map(|sale| rig.sell(till, sale)));
+    tokio::pin!(sent);
+    assert!(futures::poll!(&mut sent).is_pending());
+    sqlx::query("commit").execute(&mut *import).await.unwrap();
+    for answer in sent.await {
+        assert_eq!(code(&answer), (201, ""));
+    }
+    // All sales of a transaction are recorded at one instant.
+    let lines: i64 = sqlx::query_scalar(
+        "select max(lines) from (select count(*) as lines from documents join document_lines using (document_id)
+         group by recorded_at) batch",
+    )
+    .fetch_one(&rig.pool)
+    .await
+    .unwrap();
+    assert!(lines <= BATCH_LINES_MAX as i64, "{lines} lines in one transaction");
+    rig.assert_consistent().await;
+}
+
+/// A connection inside a transaction that holds the location of a shop, as an import would.
+async fn hold(rig: &Rig, shop: usize) -> sqlx::pool::PoolConnection<sqlx::Postgres> {
+    let mut import = rig.pool.acquire().await.unwrap();
+    sqlx::query("begin").execute(&mut *import).await.unwrap();
+    sqlx::query("update streams set last_seq = last_seq where stream_id = $1")
+        .bind(rig.shops[shop].location_id)
+        .execute(&mut *import)
+        .await
+        .unwrap();
+    import
 }
 
 #[sqlx::test(migrations = "../migrations/postgres")]

@@ -1,8 +1,12 @@
 //! The sale routes through the API: quote, sell, send again, read, list, and what is refused where.
 
+use std::time::Duration;
+
 use chrono::Utc;
+use ingest_api::app::AppState;
 use serde_json::{Value, json};
 use sqlx::PgPool;
+use sqlx::postgres::PgPoolOptions;
 use uuid::Uuid;
 
 use crate::world::{Caller, World, world};
@@ -106,24 +110,54 @@ async fn every_wrong_sale_is_refused_where_it_is_wrong(pool: PgPool) {
         ("/lines/0/qty", json!("1000"), 422, "invalid_value", "/lines/0/qty"),
         ("/lines/0/qty", json!(1.5), 422, "invalid_value", "/lines/0/qty"),
         ("/lines/0/qty", json!(i64::MAX), 422, "invalid_value", "/lines/0/qty"),
-        ("/lines/0/qty", json!(1500), 422, "invalid_value", "/lines/0/qty"),
-        ("/lines/0/variant_id", json!(Uuid::now_v7()), 422, "invalid_value", "/lines/0/variant_id"),
+        ("/lines/0/qty", json!(1500), 422, "fractional_piece", "/lines/0/qty"),
+        ("/lines/0/variant_id", json!(Uuid::now_v7()), 422, "unknown_variant", "/lines/0/variant_id"),
         ("/lines/0/colour", json!("red"), 422, "unknown_field", "/lines/0/colour"),
         ("/lines/1/line_no", json!(1), 422, "invalid_value", "/lines/1/line_no"),
         ("/lines/1/discount/percent", json!("101"), 422, "invalid_value", "/lines/1/discount/percent"),
-        ("/lines/1/discount/reason", json!("x".repeat(201)), 422, "invalid_value", "/lines/1/discount/reason"),
+        ("/lines/1/discount/percent", json!("1_0"), 422, "invalid_value", "/lines/1/discount/percent"),
+        ("/lines/1/discount/reason", json!("x".repeat(41)), 422, "invalid_value", "/lines/1/discount/reason"),
+        ("/lines/1/discount/reason", json!(""), 422, "invalid_value", "/lines/1/discount/reason"),
+        ("/lines/1/discount/reason", json!("For Anna"), 422, "invalid_value", "/lines/1/discount/reason"),
+        (
+            "/lines/1/discount/reason",
+            json!("4111-1111_1111-1111"),
+            422,
+            "card_data_refused",
+            "/lines/1/discount/reason",
+        ),
+        (
+            "/lines/0/override",
+            json!({"unit_price_minor": 1, "reason": "It was Anna's idea"}),
+            422,
+            "invalid_value",
+            "/lines/0/override/reason",
+        ),
+        (
+            "/lines/0/override",
+            json!({"unit_price_minor": 1, "reason": "378282246310005"}),
+            422,
+            "card_data_refused",
+            "/lines/0/override/reason",
+        ),
+        ("/currency", json!("4111111111111111"), 422, "card_data_refused", "/currency"),
+        ("/receipt", json!([1, 7]), 422, "invalid_value", "/receipt"),
+        ("/lines/0", json!([1, till.world.variants[0], 2000, null, null]), 422, "invalid_value", "/lines/0"),
+        ("/tenders/1/kind", json!({"cash": null}), 422, "invalid_value", "/tenders/1/kind"),
+        ("/sent_at", json!("1899-12-31T23:59:59Z"), 422, "invalid_value", "/sent_at"),
+        ("/sent_at", json!("9999-12-31T00:00:00Z"), 422, "invalid_value", "/sent_at"),
         ("/lines", json!([]), 422, "invalid_value", "/lines"),
-        ("/currency", json!("USD"), 422, "invalid_value", "/currency"),
+        ("/currency", json!("USD"), 422, "wrong_currency", "/currency"),
         ("/occurred_at", json!(Utc::now() + chrono::TimeDelta::days(1)), 422, "invalid_value", "/occurred_at"),
-        ("/occurred_at", json!("2019-12-31T12:00:00Z"), 422, "invalid_value", "/lines/0/variant_id"),
-        ("/tenders/1/amount_minor", json!(96), 422, "invalid_value", "/tenders"),
+        ("/occurred_at", json!("2019-12-31T12:00:00Z"), 422, "no_price", "/lines/0/variant_id"),
+        ("/tenders/1/amount_minor", json!(96), 422, "tenders_do_not_add_up", "/tenders"),
         ("/tenders/0/card/token", json!("4111 1111 1111 1111"), 422, "card_data_refused", "/tenders/0/card/token"),
         ("/tenders/0/card/last_four", json!("42422"), 422, "invalid_value", "/tenders/0/card/last_four"),
         ("/receipt/series_epoch", json!(2), 422, "invalid_value", "/receipt/series_epoch"),
         ("/sale_id", json!(Uuid::new_v4()), 422, "invalid_value", "/sale_id"),
         ("/total_minor", json!(1), 422, "total_mismatch", ""),
-        ("/customer_id", json!(Uuid::now_v7()), 422, "invalid_value", "/customer_id"),
-        ("/cashier_id", json!(Uuid::now_v7()), 422, "invalid_value", "/cashier_id"),
+        ("/customer_id", json!(Uuid::now_v7()), 422, "unknown_customer", "/customer_id"),
+        ("/cashier_id", json!(Uuid::now_v7()), 422, "unknown_cashier", "/cashier_id"),
         ("/location_id", json!(till.world.there), 403, "forbidden", ""),
     ];
     for (place, value, status, code, pointer) in cases {
@@ -150,6 +184,44 @@ async fn every_wrong_sale_is_refused_where_it_is_wrong(pool: PgPool) {
     assert_eq!(till.world.count("select count(*) from documents").await, 0);
     assert_eq!(till.world.count("select count(*) from stock_levels").await, 0);
     till.sell(&till.sale(1)).await.expect(201);
+}
+
+/// Somebody lists and lists: every connection for lists is lent out.
+#[sqlx::test(migrations = "../migrations/postgres")]
+async fn lists_that_never_end_do_not_stop_selling(pool: PgPool) {
+    let till = till(&pool).await;
+    let (terminal, device, caller) = till.world.till(&till.world.here.clone(), "2").await;
+    let reads = PgPoolOptions::new()
+        .max_connections(1)
+        .acquire_timeout(Duration::from_millis(100))
+        .connect_with(pool.connect_options().as_ref().clone())
+        .await
+        .unwrap();
+    let _lent = reads.acquire().await.unwrap();
+    // A process that has not heard of this till yet.
+    let starved = AppState { reads, ..crate::world::app(&pool).await };
+    let caller = Caller::of(starved, caller.token.as_deref());
+    let sale = till.sale(1);
+    let key = Uuid::now_v7().to_string();
+    assert_eq!(caller.get("/sales").await.problem().0, 503);
+    caller.post_keyed("/sales", &key, &sale).await.expect(201);
+    let request = device.request(&terminal, Utc::now(), &Uuid::new_v4().to_string());
+    caller.post("/auth/terminal-token", request).await.expect(200);
+}
+
+#[sqlx::test(migrations = "../migrations/postgres")]
+async fn the_audit_row_says_what_the_cashier_is(pool: PgPool) {
+    let till = till(&pool).await;
+    till.sell(&till.sale(1)).await.expect(201);
+    let mut by_owner = till.sale(2);
+    by_owner["cashier_id"] = json!(till.world.owner_login.user_id);
+    till.sell(&by_owner).await.expect(201);
+    let roles: Vec<String> =
+        sqlx::query_scalar("select actor_role from audit_log where action = 'sale.create' order by recorded_at")
+            .fetch_all(&pool)
+            .await
+            .unwrap();
+    assert_eq!(roles, ["cashier", "owner"]);
 }
 
 fn set(body: &mut Value, pointer: &str, value: Value) {

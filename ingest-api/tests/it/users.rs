@@ -44,6 +44,19 @@ async fn managers_look_after_the_cashiers_of_their_own_locations(pool: PgPool) {
 }
 
 #[sqlx::test(migrations = "../migrations/postgres")]
+async fn the_last_owner_who_can_log_in_stays(pool: PgPool) {
+    let world = world(&pool).await;
+    let deputy = json!({"login": "deputy", "code": "D", "grants": [{"role": "owner"}]});
+    let deputy = world.owner.post("/users", deputy).await.expect(201);
+    let boss = format!("/users/{}", world.owner_login.user_id);
+    let leave = async || world.owner.patch(&boss, "\"1\"", json!({"is_active": false})).await;
+    assert_eq!(leave().await.problem(), (409, "illegal_transition".into(), String::new()));
+    let password = json!({"password": "a long enough password"});
+    world.owner.patch(&format!("/users/{}", text(&deputy, "user_id")), "\"1\"", password).await.expect(200);
+    leave().await.expect(200);
+}
+
+#[sqlx::test(migrations = "../migrations/postgres")]
 async fn members_are_numbers_with_an_account(pool: PgPool) {
     let world = world(&pool).await;
     let member = world.owner.post("/members", json!({"external_id": "c-1"})).await.expect(201);
@@ -58,6 +71,14 @@ async fn members_are_numbers_with_an_account(pool: PgPool) {
     let second = world.owner.post("/members/upsert", json!({"members": rows})).await.expect(200);
     assert_eq!((second["created"].as_i64(), second["members"].clone()), (Some(0), first["members"].clone()));
     assert_eq!(first["members"][1]["customer_id"], id);
+    assert_eq!(world.count("select count(*) from loyalty_accounts").await, 10_000);
+    // A number that somebody has, and one given twice: nothing is stored, each row is named.
+    let number = text(&first["members"][7], "member_number");
+    let taken = json!({"members": [{"external_id": "new-1"}, {"external_id": "new-2", "member_number": number},
+        {"external_id": "new-3", "member_number": "X-1"}, {"external_id": "new-4", "member_number": "X-1"}]});
+    let taken = world.owner.post("/members/upsert", taken).await;
+    assert_eq!(taken.problem(), (409, "already_exists".into(), "/members/1/member_number".into()));
+    assert_eq!(taken.json()["errors"][1]["pointer"], "/members/3/member_number");
     assert_eq!(world.count("select count(*) from loyalty_accounts").await, 10_000);
     let twin = world.owner.post("/members", json!({"external_id": "c-1"})).await;
     assert_eq!(twin.problem(), (409, "already_exists".into(), "/external_id".into()));

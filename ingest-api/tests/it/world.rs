@@ -2,6 +2,7 @@
 //! staff in four roles and an enrolled terminal.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use axum::Router;
@@ -24,7 +25,7 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 use uuid::Uuid;
 
-use crate::rig::patient_lanes;
+use crate::rig::{DEADLINE, patient_lanes};
 
 const SIGNING_KEY: &str = "-----BEGIN PRIVATE KEY-----\n\
     MC4CAQAwBQYDK2VwBCIEILW4C19BAllUEF0Y8gr/9aIDEeVFubLT4/Tw+zyP1ghH\n-----END PRIVATE KEY-----\n";
@@ -76,7 +77,23 @@ pub struct Caller {
 }
 
 impl Caller {
+    /// Sends to another process than the world's own.
+    pub fn of(app: AppState, token: Option<&str>) -> Self {
+        Caller { router: router(app), token: token.map(str::to_owned) }
+    }
+    /// Like a client, again while the API is overloaded: the bulk write of another test may have the turn.
     pub async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Option<&[u8]>) -> Answer {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let answer = self.send_once(method, path, headers, body).await;
+            let is_overloaded = answer.status == 503 && answer.text().contains("\"overloaded\"");
+            if !is_overloaded || Instant::now() > deadline {
+                return answer;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+    async fn send_once(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Option<&[u8]>) -> Answer {
         let mut request = Request::builder().method(method).uri(format!("/api/v1{path}"));
         if let Some(token) = &self.token {
             request = request.header("authorization", format!("Bearer {token}"));
@@ -145,10 +162,14 @@ pub struct World {
     pub variants: Vec<String>,
 }
 
+pub fn auth_config() -> runtime::config::Auth {
+    runtime::config::Auth { signing_key: SIGNING_KEY.to_owned().into(), issuer: "vorca".to_owned() }
+}
+
 /// The state of an API process over this database.
 pub async fn app(pool: &PgPool) -> AppState {
     schemas::codec::init();
-    let config = runtime::config::Auth { signing_key: SIGNING_KEY.to_owned().into(), issuer: "vorca".to_owned() };
+    let config = auth_config();
     let catalog = CatalogCache::load(pool.clone()).await.unwrap();
     let committed: Arc<Notify> = Arc::default();
     let options = pool.connect_options().as_ref().clone();
@@ -156,6 +177,7 @@ pub async fn app(pool: &PgPool) -> AppState {
         LaneHandle::start(options, Arc::clone(&catalog), Arc::clone(&committed), &patient_lanes(), &TaskTracker::new());
     AppState {
         reads: pool.clone(),
+        gate: pool.clone(),
         writer: Writer::new(pool.clone(), &Shutdown::new()),
         catalog,
         lanes,
@@ -257,5 +279,19 @@ impl World {
 
     pub async fn count(&self, sql: &'static str) -> i64 {
         sqlx::query_scalar(sql).fetch_one(&self.pool).await.unwrap()
+    }
+}
+
+/// Waits until so many sessions of this database wait for a lock.
+pub async fn until_blocked(pool: &PgPool, sessions: i64) {
+    let sql = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        let blocked: i64 = sqlx::query_scalar(sql).fetch_one(pool).await.unwrap();
+        if blocked >= sessions {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{blocked} of {sessions} sessions wait for a lock");
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

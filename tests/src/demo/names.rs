@@ -132,7 +132,7 @@ pub const SHELVES: &[Shelf] = &[
 ];
 
 /// Why a line was discounted, as a cashier would pick it.
-pub const DISCOUNT_REASONS: &[&str] = &["damaged packaging", "best before soon", "weekend offer", "price match"];
+pub const DISCOUNT_REASONS: &[&str] = &["damaged_packaging", "best_before_soon", "weekend_offer", "price_match"];
 
 /// Brands on a card tender.
 pub const CARD_BRANDS: &[&str] = &["visa", "mastercard", "girocard", "maestro"];

@@ -141,12 +141,12 @@ fn brief(outcome: &Outcome) -> String {
 fn is_right(how: Refusal, status: StatusCode, code: &str) -> bool {
     match how {
         Refusal::WrongTotal => status == 422 && code == "total_mismatch",
-        Refusal::UnknownVariant => status == 422 && code == "invalid_value",
+        Refusal::UnknownVariant => status == 422 && code == "unknown_variant",
         Refusal::OtherLocation => status == 403,
-        Refusal::TendersShort => status == 422 && code == "invalid_value",
-        Refusal::OtherMarket => status == 422 && code == "invalid_value",
+        Refusal::TendersShort => status == 422 && code == "tenders_do_not_add_up",
+        Refusal::OtherMarket => status == 422 && code == "no_price",
         Refusal::ZeroQuantity => status == 422 && code == "invalid_value",
         // with a single location the stranger is nobody at all
-        Refusal::CashierOfAnotherLocation => status == 403 || status == 422 && code == "invalid_value",
+        Refusal::CashierOfAnotherLocation => status == 403 || status == 422 && code == "unknown_cashier",
     }
 }
