@@ -42,7 +42,7 @@ async fn the_same_seed_and_start_sell_the_same_sales_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_page_shows_each_currency_by_itself() {
     let world = world().await;
-    let text = page::page(&world.endpoints, world.demo, Some("All 1 checks agree.")).await.unwrap();
+    let text = page::page(&world.endpoints, world.demo, Some("All 1 checks agree."), None).await.unwrap();
     for expected in ["Locations in EUR", "Locations in USD", "Best sellers in EUR", "Low stock", "Berlin Kreuzberg"] {
         assert!(text.contains(expected), "{expected} is missing in\n{text}");
     }
@@ -50,4 +50,7 @@ async fn the_page_shows_each_currency_by_itself() {
     assert!(text.contains("\x1b[1mBest sellers in EUR\x1b[0m\n"), "{text}");
     let plain = page::plain(&text);
     assert!(plain.contains("\nBest sellers in EUR\n") && !plain.contains('\x1b'), "{plain}");
+    let elsewhere = page::page(&world.endpoints, world.demo, None, Some(std::path::Path::new("my.env"))).await.unwrap();
+    let (_, next) = elsewhere.split_once("Try next").unwrap();
+    assert!(next.contains("./dev up --external my.env") && !next.contains("./dev till"), "{next}");
 }

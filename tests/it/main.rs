@@ -4,6 +4,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests read addresses from the environment and write past the product")]
 
+mod api_guide;
 mod demo;
 mod downstream;
 mod kpis;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::path::Path;
 
 use anyhow::Context;
 use chrono::{Days, NaiveDate, Utc};
@@ -58,7 +59,14 @@ pub fn plain(page: &str) -> String {
 }
 
 /// The page in colours; `verified` is what `ingest-api worker verify` printed, if it ran.
-pub async fn page(endpoints: &Endpoints, report: &DemoReport, verified: Option<&str>) -> anyhow::Result<String> {
+///
+/// `external` is the environment file of a platform that runs elsewhere: not every command of `./dev` reaches it.
+pub async fn page(
+    endpoints: &Endpoints,
+    report: &DemoReport,
+    verified: Option<&str>,
+    external: Option<&Path>,
+) -> anyhow::Result<String> {
     let owner = owner(endpoints)?;
     let (from, to) = period(report);
     let by_location = kpis(&owner, "location", from, to).await.context("KPIs by location")?;
@@ -77,7 +85,10 @@ pub async fn page(endpoints: &Endpoints, report: &DemoReport, verified: Option<&
             writeln!(page, "  {line}")?;
         }
     }
-    next_steps(&mut page, endpoints)?;
+    match external {
+        Some(file) => next_steps_elsewhere(&mut page, endpoints, file)?,
+        None => next_steps(&mut page, endpoints)?,
+    }
     Ok(page)
 }
 
@@ -252,6 +263,14 @@ fn next_steps(page: &mut String, at: &Endpoints) -> std::fmt::Result {
     )?;
     writeln!(page, "  {:<44}prove again that everything agrees", "./dev verify")?;
     writeln!(page, "  {:<44}addresses, logins, memory", "./dev status")
+}
+
+fn next_steps_elsewhere(page: &mut String, at: &Endpoints, file: &Path) -> std::fmt::Result {
+    heading(page, "Try next")?;
+    writeln!(page, "  {:<44}every route, to try out", format!("{}/docs", at.api))?;
+    writeln!(page, "  {:<44}analyst: {} / {}", at.clickhouse, at.analyst.login, at.analyst.password)?;
+    writeln!(page, "  ./dev up --external {} --sales 5000   sell more", file.display())?;
+    writeln!(page, "  docker compose --profile tools run --rm verify   prove that all stores agree")
 }
 
 /// 1234567 as `1,234,567`.

@@ -57,10 +57,10 @@ pub fn up(options: &Options) -> Result<()> {
     }
     println!("\n  API          {0}   try it: {0}/docs", endpoints.api);
     println!("  Owner        {} / {}", endpoints.owner.login, endpoints.owner.password);
-    if let Some(again) = State::find(&endpoints.run_dir)?.and_then(|state| state.again()) {
-        println!("  the same again in an empty clone (./dev reset): {again}");
-    }
     if options.external.is_none() {
+        if let Some(again) = State::find(&endpoints.run_dir)?.and_then(|state| state.again()) {
+            println!("  the same sales again, after ./dev reset: {again}");
+        }
         eprintln!(
             "\nIt keeps running when this shell ends. Next: ./dev status, ./dev up --sales 1000, ./dev logs api, ./dev down"
         );
@@ -181,7 +181,8 @@ fn sell(endpoints: &Endpoints, options: &Options) -> Result<()> {
     let runtime = tokio::runtime::Runtime::new()?;
     let report = runtime.block_on(demo::run(endpoints, &wanted))?;
     let verified = if options.external.is_none() { verified() } else { None };
-    let page = runtime.block_on(demo::page::page(endpoints, &report, verified.as_deref()))?;
+    let page =
+        runtime.block_on(demo::page::page(endpoints, &report, verified.as_deref(), options.external.as_deref()))?;
     print!("{}", if takes_colours() { page } else { demo::page::plain(&page) });
     let unexpected = report.counts.unexpected;
     ensure!(unexpected == 0, "{unexpected} sales were not answered as they had to be; see ./dev logs api");
