@@ -165,7 +165,10 @@ async fn a_relay_that_stands_still_is_replaced(platform: &Platform) {
     let before = platform.metric("relay", published, None).await;
     let sold = demo::run(&platform.endpoints, &platform.sales(60)).await.unwrap();
     assert!(sold.is_clean() && sold.drained.is_some(), "{:?}", sold.counts.surprises);
-    assert_eq!(platform.metric("relay", published, None).await, before, "it leads no more and published nothing");
+    let after = platform.metric("relay", published, None).await;
+    // Unless a starved machine made the other one lose the lead in its turn.
+    let log = std::fs::read_to_string(platform.stack.layout().run.join("second-relay.log")).unwrap();
+    assert!(after == before || log.contains("lost its session"), "it leads no more and publishes nothing");
     platform.agrees("with another leader").await;
 
     other.stop().await;
