@@ -342,8 +342,8 @@ impl Victim {
 
     /// A day's products twice in their slice, at another location than the slice of sales.
     async fn count_products_twice(&mut self) -> Result<String> {
-        let (location, day): (Uuid, chrono::NaiveDate) = sqlx::query_as(
-            "select location_id, business_date from documents order by location_id, business_date limit 1",
+        let (location, day, currency): (Uuid, chrono::NaiveDate, String) = sqlx::query_as(
+            "select location_id, business_date, currency from documents order by location_id, business_date limit 1",
         )
         .fetch_one(&mut self.pg)
         .await?;
@@ -352,7 +352,7 @@ impl Victim {
                from vorca_raw.mart_products final where location_id = '{location}' and business_date = '{day}'"
         ))
         .await?;
-        Ok(format!("location {location} {day} "))
+        Ok(format!("location {location} {day} {currency} product "))
     }
 
     /// Bytes that nobody can read under the id of an event that is there, and the dead letter about them taken away
