@@ -14,14 +14,12 @@ const LAST_COMMIT_LIMIT: Duration = Duration::from_secs(5);
 impl Reader<'_> {
     /// Takes an answer that came late, and tries again what was refused or had to wait for it.
     pub(super) fn tend_commits(&mut self) {
-        match self.committer.answer(Duration::ZERO) {
-            Some(answer) => {
-                if self.take(answer) {
-                    self.commit();
-                }
-            }
-            None if self.commit_failed.is_some_and(|at| at.elapsed() >= COMMIT_RETRY) => self.commit(),
-            None => {}
+        let is_due = match self.committer.answer(Duration::ZERO) {
+            Some(answer) => self.take(answer),
+            None => self.commit_failed.is_some_and(|at| at.elapsed() >= COMMIT_RETRY),
+        };
+        if is_due {
+            self.commit();
         }
     }
 
