@@ -141,7 +141,12 @@ impl Made {
 async fn count(endpoints: &Endpoints, rows: &str) -> u64 {
     let (login, password) = (&endpoints.analyst.login, &endpoints.analyst.password);
     let sql = format!("select count() from vorca.{rows}");
-    let request = reqwest::Client::new().post(&endpoints.clickhouse).header("X-ClickHouse-User", login);
+    let request = reqwest::Client::builder()
+        .timeout(Duration::from_secs(60))
+        .build()
+        .unwrap()
+        .post(&endpoints.clickhouse)
+        .header("X-ClickHouse-User", login);
     let answer = request.header("X-ClickHouse-Key", password).body(sql).send().await.unwrap();
     answer.text().await.unwrap().trim().parse().unwrap()
 }

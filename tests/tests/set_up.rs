@@ -131,7 +131,7 @@ fn an_interrupt_ends_every_download_and_leaves_nothing_half_done() {
     let entries = fs::read_dir(machine.cache()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let finished: Vec<String> =
         entries.filter(|name| !name.starts_with('.') && !name.ends_with(".part") && name != "log").collect();
-    assert_eq!(finished, [String::new(); 0]);
+    assert_eq!(finished, Vec::<String>::new());
 }
 
 /// Processes that carry this machine's environment.

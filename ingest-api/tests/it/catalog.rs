@@ -125,7 +125,8 @@ async fn a_bulk_body_is_read_when_its_turn_has_come(pool: PgPool) {
     assert!(!was_read.load(Ordering::SeqCst), "a second body was read during the first one's turn");
     finish.send(()).unwrap();
     let (first, second) = tokio::join!(first, second);
-    (first.expect(200), second.expect(200));
+    first.expect(200);
+    second.expect(200);
     assert!(was_read.load(Ordering::SeqCst));
 }
 

@@ -13,7 +13,7 @@ use crate::outbox::{Heard, TOPIC, act, acts, drained, relay, stream};
 async fn replay(pool: &PgPool, from: From, stream: Option<&str>, topic: Option<&str>) -> Result<Vec<Rewound>, String> {
     let stream = stream.map(|text| text.parse::<Stream>().unwrap());
     let replay = Replay { from, stream, topic: topic.map(str::to_owned) };
-    let done = replay.run(&mut *pool.acquire().await.unwrap()).await;
+    let done = replay.run(&mut pool.acquire().await.unwrap()).await;
     done.map(|done| done.0).map_err(|refusal| refusal.to_string())
 }
 

@@ -150,7 +150,8 @@ impl<'a> Ingest<'a> {
                 b.sold_per_s / a.sold_per_s
             );
         }
-        let ratio = Ratio::of(hot.iter().zip(&uniform).map(|(hot, uniform)| hot.load.sold_per_s / uniform.load.sold_per_s));
+        let ratio =
+            Ratio::of(hot.iter().zip(&uniform).map(|(hot, uniform)| hot.load.sold_per_s / uniform.load.sold_per_s));
         Ok(HotReport { uniform, hot, ratio })
     }
 

@@ -185,7 +185,9 @@ impl Stage {
 pub fn bench(options: &Options) -> Result<ExitCode> {
     let bin = Layout::of_checkout()?.bin;
     if cfg!(debug_assertions) {
-        eprintln!("This is the development build: the figures mean nothing. ./dev bench builds and measures the release build");
+        eprintln!(
+            "This is the development build: the figures mean nothing. ./dev bench builds and measures the release build"
+        );
     }
     ensure!(options.pairs > 0 && options.seconds > 0, "--pairs and --seconds are at least 1");
     let checkout: PathBuf = Layout::of_checkout()?.checkout;

@@ -52,10 +52,12 @@ impl Peer {
     /// Copies `database` with a few sales of three lines in it, of members and of others. Nobody may be connected.
     pub async fn copy_of(admin: &str, database: &str) -> Result<Peer> {
         let mut conn = PgConnection::connect(admin).await?;
-        sqlx::query("select pg_terminate_backend(pid) from pg_stat_activity where datname = $1 and pid <> pg_backend_pid()")
-            .bind(database)
-            .execute(&mut conn)
-            .await?;
+        sqlx::query(
+            "select pg_terminate_backend(pid) from pg_stat_activity where datname = $1 and pid <> pg_backend_pid()",
+        )
+        .bind(database)
+        .execute(&mut conn)
+        .await?;
         let copy = format!("create database {database}_peer template {database}");
         sqlx::query(AssertSqlSafe(copy)).execute(&mut conn).await.context("copying the database")?;
         let url = with_database(admin, &format!("{database}_peer"))?;
@@ -107,7 +109,9 @@ pub async fn written(url: &str) -> Result<Vec<Written>> {
     let mut sales = 1.0;
     for table in TABLES {
         let (select, recorded) = match table {
-            "document_lines" | "document_tenders" => ("t.* from documents d join {t} t using (document_id)", "d.recorded_at"),
+            "document_lines" | "document_tenders" => {
+                ("t.* from documents d join {t} t using (document_id)", "d.recorded_at")
+            }
             "loyalty_lots" => ("t.* from documents d join {t} t on t.cause_id = d.document_id", "d.recorded_at"),
             "idempotency_keys" => ("t.* from {t} t", "t.created_at"),
             "stock_movements" | "loyalty_entries" => ("t.* from {t} t", "t.cause_type = 'document' and t.recorded_at"),

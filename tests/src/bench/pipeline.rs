@@ -139,11 +139,8 @@ async fn kpi_documents(stage: &Stage) -> Result<i64> {
         items: Vec<Item>,
     }
     let today = Utc::now().date_naive();
-    let path = format!(
-        "/reports/kpis?group_by=day&from={}&to={}",
-        today - TimeDelta::days(1),
-        today + TimeDelta::days(1)
-    );
+    let path =
+        format!("/reports/kpis?group_by=day&from={}&to={}", today - TimeDelta::days(1), today + TimeDelta::days(1));
     let report: Report = stage.owner.get(&path).await?;
     Ok(report.items.iter().map(|item| item.documents).sum())
 }

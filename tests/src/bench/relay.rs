@@ -60,8 +60,7 @@ pub async fn measure(stage: &Stage, options: &Options) -> Result<RelayReport> {
         stage.rewind().await?;
         let (records_per_s, relay_us, postgres_us) = drain(stage, records).await?;
         let (brokers, sent) = (brokers.clone(), sent.clone());
-        let (bare_records_per_s, bare_us) =
-            tokio::task::spawn_blocking(move || produce(&brokers, &sent)).await??;
+        let (bare_records_per_s, bare_us) = tokio::task::spawn_blocking(move || produce(&brokers, &sent)).await??;
         eprintln!(
             "  pair {n}: relay {records_per_s:.0} records/s, bare producer {bare_records_per_s:.0}: {:.2}",
             records_per_s / bare_records_per_s

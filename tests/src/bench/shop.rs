@@ -56,8 +56,11 @@ impl Shop {
         let issued = make::business(&owner, &business, &|_| {}).await?;
         let mut tills = Vec::new();
         for place in selling::tills(&owner, &business, "bench", None).await? {
-            let with_next =
-                place.into_iter().map(|terminal| Till { next: terminal.next_terminal_seq, token: String::new(), terminal });
+            let with_next = place.into_iter().map(|terminal| Till {
+                next: terminal.next_terminal_seq,
+                token: String::new(),
+                terminal,
+            });
             tills.push(with_next.collect());
         }
         let taxes = TAX_PROFILES.iter().map(|profile| profile.taxes()).collect::<Result<_>>()?;

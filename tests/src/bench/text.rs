@@ -48,8 +48,13 @@ fn ingest(page: &mut String, it: &IngestReport) -> std::fmt::Result {
         writeln!(
             page,
             "  {:<26} {:>7.0} sales/s  mean {:>5.2} ms, {} connections   CPU us/sale: Postgres {:.0}   disk sync p50 {:.2} p99 {:.2} ms",
-            "       pgbench", pair.peer.sales_per_s, pair.peer.mean_ms, pair.peer.clients, pair.peer_postgres_us,
-            pair.probe.p50_ms, pair.probe.p99_ms
+            "       pgbench",
+            pair.peer.sales_per_s,
+            pair.peer.mean_ms,
+            pair.peer.clients,
+            pair.peer_postgres_us,
+            pair.probe.p50_ms,
+            pair.probe.p99_ms
         )?;
     }
     run(page, "half of it (p99 goal 25)", &it.at_half)?;
