@@ -73,7 +73,7 @@ pub async fn measure(stage: &Stage, options: &Options) -> Result<PipelineReport>
     eprintln!("  {} sales filled in {fill_seconds:.0} s; waiting for ClickHouse", options.fill);
     let watch = Watch::new(&endpoints)?;
     ensure!(drain(&watch, Duration::from_secs(900)).await.is_some(), "the filled day did not reach ClickHouse");
-    let already_there = kpi_documents(stage).await?;
+    let already_there = all_counted(stage).await?;
 
     shop.renew_tokens().await?;
     let shop = Arc::new(Mutex::new(shop));
@@ -126,6 +126,21 @@ async fn fill(stage: &Stage, options: &Options, shop: &mut Shop, load: Load) -> 
         eprintln!("  filling: {left} left, outbox {}", stage.waiting_acts().await?);
     }
     Ok(())
+}
+
+/// Waits until the KPIs count every document there is; how many.
+async fn all_counted(stage: &Stage) -> Result<i64> {
+    let sql = "select count(*) from documents";
+    let there: i64 = sqlx::query_scalar(sql).fetch_one(&mut stage.connect().await?).await?;
+    let deadline = Instant::now() + Duration::from_secs(600);
+    loop {
+        let counted = kpi_documents(stage).await?;
+        if counted == there {
+            return Ok(there);
+        }
+        ensure!(Instant::now() < deadline, "the KPIs count {counted} of {there} documents");
+        tokio::time::sleep(KPI_EVERY).await;
+    }
 }
 
 /// Documents of yesterday to tomorrow as the KPI route counts them (business days of all zones).
