@@ -5,7 +5,7 @@ use std::sync::Arc;
 use runtime::pg::{PgTx, Writer};
 use sinks::store::Store;
 use sqlx::PgPool;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::auth::Auth;
 use crate::catalog_cache::CatalogCache;
@@ -22,6 +22,8 @@ pub struct AppState {
     pub writer: Writer,
     /// The catalog sales are priced from; call `refresh` after a catalog write.
     pub catalog: Arc<CatalogCache>,
+    /// One permit: bulk writes all want the catalog counter, and each may hold a connection for seconds.
+    pub bulk: Arc<Semaphore>,
     /// The way of a sale into its transaction.
     pub lanes: LaneHandle,
     /// Notify it after a commit that appended to the outbox: the relay's wake-up in the same process.

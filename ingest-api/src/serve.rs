@@ -17,7 +17,7 @@ use sinks::store::Store;
 use sqlx::PgPool;
 use sqlx::postgres::PgConnectOptions;
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::task::TaskTracker;
 
 use crate::app::AppState;
@@ -73,6 +73,7 @@ pub async fn run(
         lanes: lanes.clone(),
         committed,
         auth,
+        bulk: Arc::new(Semaphore::new(1)),
         reports: clickhouse.map(Store::of),
     };
     let listener = TcpListener::bind(http.listen)

@@ -107,7 +107,7 @@ pub async fn create_prices(
     Valid(new): Valid<NewPrices>,
 ) -> Result<Response, ApiError> {
     require_scope(&access, new.prices.iter().map(|price| price.location_id))?;
-    let _turn = super::upsert::one_at_a_time().await?;
+    let _turn = super::upsert::one_at_a_time(&app).await?;
     let stored = app
         .writer
         .write((new.prices, access.principal, context), |tx, (prices, who, context)| {

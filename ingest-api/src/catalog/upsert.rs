@@ -2,6 +2,7 @@
 //! rows in one atomic call, set by set. Sent again it changes nothing and says so.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{FromRequestParts, State};
@@ -11,7 +12,7 @@ use axum::response::Response;
 use chrono::{DateTime, Utc};
 use runtime::pg::PgTx;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::OwnedSemaphorePermit;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -29,28 +30,26 @@ use crate::edits::json_response;
 use crate::error::{ApiError, FieldProblem};
 use crate::extract::{Body, Valid};
 
-/// One bulk write per process at a time: they all want the catalog counter, and each may hold a
-/// connection for seconds.
-static BULK: Semaphore = Semaphore::const_new(1);
 const BULK_WAIT: Duration = Duration::from_secs(20);
 const BODY_BYTES_MAX: usize = 32 << 20;
 
 /// The turn of a company-wide bulk write, until it is dropped: 403 without a grant for every location, 503 when the
 /// turn does not come. Taken before the body is read, so that only one large body is in memory.
-pub struct BulkTurn(#[expect(dead_code, reason = "held, not read")] SemaphorePermit<'static>);
+pub struct BulkTurn(#[expect(dead_code, reason = "held, not read")] OwnedSemaphorePermit);
 
-impl<S: Send + Sync> FromRequestParts<S> for BulkTurn {
+impl FromRequestParts<AppState> for BulkTurn {
     type Rejection = ApiError;
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        Access::from_request_parts(parts, state).await?.require_everywhere()?;
-        one_at_a_time().await.map(BulkTurn)
+    async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, ApiError> {
+        Access::from_request_parts(parts, app).await?.require_everywhere()?;
+        one_at_a_time(app).await.map(BulkTurn)
     }
 }
 
 /// Waits for the turn of a bulk write; 503 when it does not come.
-pub async fn one_at_a_time() -> Result<SemaphorePermit<'static>, ApiError> {
+pub async fn one_at_a_time(app: &AppState) -> Result<OwnedSemaphorePermit, ApiError> {
     let busy = || ApiError::unavailable("overloaded", "another bulk write is running");
-    tokio::time::timeout(BULK_WAIT, BULK.acquire()).await.map_err(|_| busy())?.map_err(|_| busy())
+    let turn = Arc::clone(&app.bulk).acquire_owned();
+    tokio::time::timeout(BULK_WAIT, turn).await.map_err(|_| busy())?.map_err(|_| busy())
 }
 
 #[derive(Debug, Clone, Deserialize, ToSchema)]

@@ -10,8 +10,7 @@ use serde_json::json;
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use crate::rig::DEADLINE;
-use crate::world::world;
+use crate::world::{until_shut_out, world};
 
 /// The path of a route with identifiers that exist nowhere.
 fn concrete(path: &str) -> String {
@@ -161,11 +160,7 @@ async fn a_token_is_worth_nothing_once_its_user_is_inactive(pool: PgPool) {
         .unwrap();
     let path = format!("/users/{}", user["user_id"].as_str().unwrap());
     world.owner.patch(&path, "\"1\"", json!({"is_active": false})).await.expect(200);
-    let deadline = std::time::Instant::now() + DEADLINE;
-    while manager.get("/locations").await.status != 401 {
-        assert!(std::time::Instant::now() < deadline, "the token still works");
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    }
+    until_shut_out(&manager, "/locations").await;
     let again =
         world.nobody().post("/auth/login", json!({"login": "manager", "password": "a long enough password"})).await;
     assert_eq!(again.problem().1, "unauthenticated");

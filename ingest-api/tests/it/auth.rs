@@ -6,8 +6,7 @@ use serde_json::json;
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use crate::rig::DEADLINE;
-use crate::world::{Device, text, until_blocked, world};
+use crate::world::{Device, text, until_blocked, until_shut_out, world};
 
 fn nonce() -> String {
     Uuid::new_v4().to_string()
@@ -106,11 +105,7 @@ async fn a_signed_request_is_good_once(pool: PgPool) {
     let code = world.enrolment_code(&terminal).await;
     nobody.post("/enrolments", json!({"code": code, "device_public_key": Device::new().public()})).await.expect(201);
     assert_eq!(ask(device.request(&terminal, Utc::now(), &nonce())).await, 401);
-    let deadline = std::time::Instant::now() + DEADLINE;
-    while till.get("/catalog/changes").await.status != 401 {
-        assert!(std::time::Instant::now() < deadline, "the old token still works");
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    }
+    until_shut_out(&till, "/catalog/changes").await;
 }
 
 #[sqlx::test(migrations = "../migrations/postgres")]

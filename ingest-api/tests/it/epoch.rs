@@ -1,7 +1,6 @@
 //! Epochs and resyncs: after a restore the first event of every entity carries its full state.
 
 use std::collections::HashSet;
-use std::time::{Duration, Instant};
 
 use ingest_api::worker::epoch::raise_epoch;
 use runtime::lifecycle::Shutdown;
@@ -11,7 +10,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
-use crate::rig::{DEADLINE, Rig, Size, code};
+use crate::rig::{Rig, Size, code, eventually};
 
 #[sqlx::test(migrations = "../migrations/postgres")]
 async fn a_new_epoch_begins_with_a_resync_of_every_entity(pool: PgPoolOptions, options: PgConnectOptions) {
@@ -116,13 +115,9 @@ async fn event_ids(rig: &Rig) -> Vec<Uuid> {
 
 /// Copies a database, for which nobody may be connected to it.
 async fn copy_database(admin: &mut PgConnection, name: &str, copy: &str) {
-    let deadline = Instant::now() + DEADLINE;
-    loop {
-        let sql = format!("create database {copy:?} template {name:?}");
-        match sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&mut *admin).await {
-            Ok(_) => return,
-            Err(error) => assert!(Instant::now() < deadline, "{error}"),
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    eventually(async || {
+        let sql = sqlx::AssertSqlSafe(format!("create database {copy:?} template {name:?}"));
+        sqlx::query(sql).execute(&mut *admin).await.map(drop).map_err(|error| error.to_string())
+    })
+    .await;
 }

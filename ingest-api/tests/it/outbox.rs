@@ -1,7 +1,6 @@
 //! A stream with acts of its own, and stand-ins for the broker that remember what they were given.
 
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
 
 use ingest_api::relay::{Publish, Relay};
 use runtime::kafka::{OutRecord, SendError};
@@ -10,7 +9,7 @@ use sqlx::PgPool;
 use sqlx::postgres::PgConnectOptions;
 use uuid::Uuid;
 
-use crate::rig::DEADLINE;
+use crate::rig::eventually;
 
 pub const TOPIC: &str = "vorca.sales.v1";
 
@@ -79,15 +78,11 @@ impl Heard {
 
     /// Waits until at least these many records were heard.
     pub async fn wait(&self, count: usize) -> Vec<Uuid> {
-        let deadline = Instant::now() + DEADLINE;
-        loop {
+        eventually(async || {
             let ids = self.ids();
-            if ids.len() >= count {
-                return ids;
-            }
-            assert!(Instant::now() < deadline, "{} of {count} records were published", ids.len());
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+            if ids.len() >= count { Ok(ids) } else { Err(format!("{} of {count} records are published", ids.len())) }
+        })
+        .await
     }
 }
 
@@ -105,11 +100,11 @@ pub fn relay<P: Publish>(options: &PgConnectOptions, producer: P, batch_acts: i6
 
 /// Waits until the relay has recorded that everything of the stream is published.
 pub async fn drained(pool: &PgPool, stream: Uuid) {
-    let deadline = Instant::now() + DEADLINE;
     let query = "select s.last_seq = p.published_seq from streams s join stream_progress p using (stream_id)
                  where stream_id = $1";
-    while !sqlx::query_scalar::<_, bool>(query).bind(stream).fetch_one(pool).await.unwrap() {
-        assert!(Instant::now() < deadline, "the stream was not published to its end");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    eventually(async || match sqlx::query_scalar(query).bind(stream).fetch_one(pool).await.unwrap() {
+        true => Ok(()),
+        false => Err("the stream is not published to its end".to_owned()),
+    })
+    .await;
 }

@@ -2,7 +2,6 @@
 
 use std::process::Command;
 use std::sync::Arc;
-use std::time::Instant;
 
 use ingest_api::serve;
 use runtime::config::{Http, Postgres};
@@ -13,7 +12,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
-use crate::rig::DEADLINE;
+use crate::rig::{DEADLINE, eventually};
 use crate::world::auth_config;
 
 /// Looked at before anything is connected: no Postgres is there.
@@ -48,11 +47,11 @@ async fn half_a_request_does_not_hold_up_the_stop(_: PgPoolOptions, options: PgC
             serve::run(&postgres, &http, &auth_config(), None, Arc::default(), stop, Health::new()).await
         })
     };
-    let deadline = Instant::now() + DEADLINE;
-    while TcpStream::connect(listen).await.is_err() {
-        assert!(Instant::now() < deadline && !serving.is_finished(), "it does not listen");
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
+    eventually(async || {
+        assert!(!serving.is_finished(), "it ended");
+        TcpStream::connect(listen).await.map(drop).map_err(|error| error.to_string())
+    })
+    .await;
     let mut halves = Vec::new();
     for _ in 0..8 {
         let mut half = TcpStream::connect(listen).await.unwrap();

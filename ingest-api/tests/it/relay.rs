@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ingest_api::relay::{Publish, Relay};
 use rand::Rng;
@@ -15,7 +15,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, PgConnection, PgPool};
 use uuid::Uuid;
 
-use crate::rig::DEADLINE;
+use crate::rig::eventually;
 
 const WRITERS: usize = 12;
 const ACTS_PER_WRITER: usize = 120;
@@ -191,15 +191,11 @@ async fn follow_naively(options: PgConnectOptions, stop: Shutdown) -> Vec<String
 }
 
 async fn wait_until_drained(pool: &PgPool) {
-    let deadline = Instant::now() + DEADLINE;
-    loop {
+    eventually(async || {
         let (rows, _) = ingest_api::db::relay::backlog(&mut pool.acquire().await.unwrap()).await.unwrap();
-        if rows == 0 {
-            return;
-        }
-        assert!(Instant::now() < deadline, "{rows} rows wait");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+        if rows == 0 { Ok(()) } else { Err(format!("{rows} rows wait")) }
+    })
+    .await;
 }
 
 /// What is wrong with the first occurrences of everything published, at most a few words each.

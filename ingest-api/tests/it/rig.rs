@@ -21,6 +21,20 @@ use uuid::Uuid;
 
 /// Of every wait. Far beyond what anything here takes: it only ends a test that would never end.
 pub const DEADLINE: Duration = Duration::from_secs(120);
+/// Looks until the look has a result; after [`DEADLINE`] the test fails with what it still missed.
+pub async fn eventually<T>(mut look: impl AsyncFnMut() -> Result<T, String>) -> T {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        match look().await {
+            Ok(seen) => return seen,
+            Err(missing) => assert!(Instant::now() < deadline, "not within {} s: {missing}", DEADLINE.as_secs()),
+        }
+        tokio::time::sleep(BETWEEN_LOOKS).await;
+    }
+}
+
+const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
+
 /// Price of every variant, 19 % contained.
 pub const PRICE: i64 = 1190;
 

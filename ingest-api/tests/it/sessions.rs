@@ -1,16 +1,13 @@
 //! What ends a token although nobody took it back: time, and a location that closes.
 
-use std::time::{Duration, Instant};
-
 use ingest_api::auth::tokens::LIFETIME_SECONDS;
 use serde_json::json;
 use sqlx::PgPool;
 
-use crate::world::world;
+use crate::world::{until_shut_out, world};
 
 /// Clock error allowed between nodes, seconds.
 const LEEWAY: i64 = 30;
-const DEADLINE: Duration = Duration::from_secs(30);
 
 #[sqlx::test(migrations = "../migrations/postgres")]
 async fn a_token_is_worth_nothing_after_its_time(pool: PgPool) {
@@ -34,10 +31,6 @@ async fn the_tills_of_a_closed_location_are_shut_out(pool: PgPool) {
     let path = format!("/locations/{}", world.here);
     let version = world.owner.get(&path).await.etag();
     world.owner.patch(&path, &version, json!({"is_active": false})).await.expect(200);
-    let deadline = Instant::now() + DEADLINE;
-    while till.get("/catalog/changes").await.status != 401 {
-        assert!(Instant::now() < deadline, "the till still gets in");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    until_shut_out(&till, "/catalog/changes").await;
     elsewhere.get("/catalog/changes").await.expect(200);
 }

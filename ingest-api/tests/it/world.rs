@@ -2,7 +2,6 @@
 //! staff in four roles and an enrolled terminal.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use axum::Router;
@@ -25,7 +24,7 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 use uuid::Uuid;
 
-use crate::rig::{DEADLINE, patient_lanes};
+use crate::rig::{eventually, patient_lanes};
 
 const SIGNING_KEY: &str = "-----BEGIN PRIVATE KEY-----\n\
     MC4CAQAwBQYDK2VwBCIEILW4C19BAllUEF0Y8gr/9aIDEeVFubLT4/Tw+zyP1ghH\n-----END PRIVATE KEY-----\n";
@@ -81,19 +80,7 @@ impl Caller {
     pub fn of(app: AppState, token: Option<&str>) -> Self {
         Caller { router: router(app), token: token.map(str::to_owned) }
     }
-    /// Like a client, again while the API is overloaded: the bulk write of another test may have the turn.
     pub async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Option<&[u8]>) -> Answer {
-        let deadline = Instant::now() + DEADLINE;
-        loop {
-            let answer = self.send_once(method, path, headers, body).await;
-            let is_overloaded = answer.status == 503 && answer.text().contains("\"overloaded\"");
-            if !is_overloaded || Instant::now() > deadline {
-                return answer;
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    }
-    async fn send_once(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Option<&[u8]>) -> Answer {
         let mut request = Request::builder().method(method).uri(format!("/api/v1{path}"));
         if let Some(token) = &self.token {
             request = request.header("authorization", format!("Bearer {token}"));
@@ -183,6 +170,7 @@ pub async fn app(pool: &PgPool) -> AppState {
         lanes,
         committed,
         auth: Auth::new(&config).unwrap(),
+        bulk: Arc::new(tokio::sync::Semaphore::new(1)),
         reports: None,
     }
 }
@@ -282,16 +270,21 @@ impl World {
     }
 }
 
+/// Waits until the API turns this caller away at the door.
+pub async fn until_shut_out(caller: &Caller, path: &str) {
+    eventually(async || match caller.get(path).await.status.as_u16() {
+        401 => Ok(()),
+        status => Err(format!("{path} still answers {status}, not 401")),
+    })
+    .await;
+}
+
 /// Waits until so many sessions of this database wait for a lock.
 pub async fn until_blocked(pool: &PgPool, sessions: i64) {
     let sql = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
-    let deadline = Instant::now() + DEADLINE;
-    loop {
+    eventually(async || {
         let blocked: i64 = sqlx::query_scalar(sql).fetch_one(pool).await.unwrap();
-        if blocked >= sessions {
-            return;
-        }
-        assert!(Instant::now() < deadline, "{blocked} of {sessions} sessions wait for a lock");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+        if blocked >= sessions { Ok(()) } else { Err(format!("{blocked} of {sessions} sessions wait for a lock")) }
+    })
+    .await;
 }

@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use nix::sys::resource::{UsageWho, getrusage};
 use serde::Serialize;
 
-use crate::stack::{Service, Stack, postgres_processes};
+use crate::stack::{Service, Stack, postgres_processes, postgres_programs};
 
 /// User and system time of the calling thread.
 pub fn thread_cpu() -> Duration {
@@ -93,7 +93,9 @@ impl Machine {
             cores: std::thread::available_parallelism().map_or(0, usize::from),
             memory_gib: memory_kib.div_ceil(1 << 20),
             kernel: said(Command::new("uname").arg("-sr")),
-            postgres: said(Command::new("/usr/lib/postgresql/15/bin/postgres").arg("--version")),
+            postgres: postgres_programs()
+                .map(|programs| said(Command::new(programs.join("postgres")).arg("--version")))
+                .unwrap_or_default(),
             commit: said(Command::new("git").args(["describe", "--always", "--dirty"]).current_dir(checkout)),
             rustc: said(Command::new("rustc").arg("--version").current_dir(checkout)),
         }

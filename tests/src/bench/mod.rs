@@ -181,7 +181,7 @@ impl Stage {
     }
 }
 
-/// Measures and prints; exit code 1 when a goal is missed is left to who reads: figures of a noisy machine fail nothing.
+/// Measures and prints. A goal that is missed is no failure of the command: figures of a noisy machine fail nothing.
 pub fn bench(options: &Options) -> Result<ExitCode> {
     let bin = Layout::of_checkout()?.bin;
     if cfg!(debug_assertions) {

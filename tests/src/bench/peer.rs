@@ -12,6 +12,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio::process::Command;
 
 use super::shop::LOCATIONS;
+use crate::stack::postgres_programs;
 
 /// Every table a sale writes new rows to.
 pub const TABLES: [&str; 9] = [
@@ -72,7 +73,7 @@ impl Peer {
     pub async fn run(&self, clients: u32, seconds: u64, folder: &Path) -> Result<PeerResult> {
         let file = folder.join("textbook.sql");
         std::fs::write(&file, script())?;
-        let output = Command::new("/usr/lib/postgresql/15/bin/pgbench")
+        let output = Command::new(postgres_programs()?.join("pgbench"))
             .args(["-n", "-M", "prepared", "-j", "1", "-c", &clients.to_string(), "-T", &seconds.to_string(), "-f"])
             .arg(&file)
             .arg(&self.url)
@@ -101,7 +102,7 @@ pub fn with_database(url: &str, database: &str) -> Result<String> {
     Ok(url.into())
 }
 
-/// What the sales after the first `skip` ones wrote, read from the newest 20,000 rows of each table.
+/// What the newest 5,000 sales wrote, table by table, each row as wide as it is once unpacked.
 pub async fn written(url: &str) -> Result<Vec<Written>> {
     let mut conn = PgConnection::connect(url).await?;
     let since = "(select recorded_at from documents order by recorded_at desc offset 5000 limit 1)";

@@ -80,33 +80,34 @@ pub async fn measure(stage: &Stage, options: &Options) -> Result<RelayReport> {
 /// Starts a relay over `records` waiting ones: records a second from its first progress to the last, CPU microseconds a
 /// record of relay and Postgres.
 async fn drain(stage: &Stage, records: i64) -> Result<(f64, f64, f64)> {
-    stage.start(&[Service::Relay]).await?;
-    let cpu = || -> Result<[f64; 2]> {
-        Ok([service_cpu(&stage.stack, Service::Relay)?, service_cpu(&stage.stack, Service::Postgres)?])
-    };
+    // Before the relay runs: what it does while it becomes ready counts as done.
     let total = stage.waiting_acts().await?;
-    let (before, mut begin, mut at_begin) = (cpu()?, Instant::now(), total);
-    loop {
+    let postgres_before = service_cpu(&stage.stack, Service::Postgres)?;
+    stage.start(&[Service::Relay]).await?;
+    // The clock starts with the first progress seen: starting up is not draining.
+    let mut first = None;
+    let waited = Instant::now();
+    let (begin, at_begin) = loop {
         let waiting = stage.waiting_acts().await?;
-        if waiting == 0 {
-            break;
+        if waiting < total && first.is_none() {
+            first = Some((Instant::now(), waiting));
         }
-        if waiting == at_begin && at_begin == total {
-            begin = Instant::now();
-        } else if at_begin == total {
-            at_begin = waiting;
-            begin = Instant::now();
+        if waiting == 0 {
+            break first.unwrap_or((waited, total));
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    let (took, after) = (begin.elapsed().as_secs_f64(), cpu()?);
+    };
+    let took = begin.elapsed().as_secs_f64();
+    // The relay is a new process: all it has used, it used for this.
+    let relay = service_cpu(&stage.stack, Service::Relay)?;
+    let postgres = service_cpu(&stage.stack, Service::Postgres)? - postgres_before;
     stage.stop(&[Service::Relay]).await?;
     let share = at_begin as f64 / total.max(1) as f64;
-    let us = |n: usize| (after[n] - before[n]) * 1e6 / records as f64;
-    Ok((records as f64 * share / took, us(0), us(1)))
+    let us = |seconds: f64| seconds * 1e6 / records as f64;
+    Ok((records as f64 * share / took, us(relay), us(postgres)))
 }
 
-/// The newest `count` records of the topics, as the relay wrote them.
+/// Records of the topics as the relay wrote them, from the beginning, at most `count`.
 fn read_back(brokers: &str, count: usize) -> Result<Vec<OwnedMessage>> {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", brokers)
@@ -131,7 +132,7 @@ fn read_back(brokers: &str, count: usize) -> Result<Vec<OwnedMessage>> {
             None => anyhow::bail!("{} of {there} records could be read back", all.len()),
         }
     }
-    // Acts of the set-up went the same way before; whatever is there is sent again, `count` of it.
+    // A first drain that was interrupted may have left more than waited.
     all.truncate(count);
     Ok(all)
 }

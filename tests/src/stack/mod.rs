@@ -31,7 +31,7 @@ use anyhow::{Context, Result, bail};
 pub use control::{Phase, Request, Service, ServiceStatus, Status};
 pub use layout::{Identity, Layout};
 pub use nix::sys::signal::Signal;
-pub use postgres::superuser_url;
+pub use postgres::{programs as postgres_programs, superuser_url};
 pub use vorca::{Job, role};
 
 use crate::endpoints::Endpoints;

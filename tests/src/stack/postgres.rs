@@ -35,7 +35,7 @@ pub fn data(layout: &Layout) -> PathBuf {
 }
 
 /// Debian keeps the server's programs outside the search path: the highest version wins.
-fn programs() -> Result<PathBuf> {
+pub fn programs() -> Result<PathBuf> {
     let versions =
         fs::read_dir("/usr/lib/postgresql").context("PostgreSQL is not installed: apt-get install postgresql-15")?;
     let number = |path: &PathBuf| path.file_name().and_then(|name| name.to_str()?.parse::<u32>().ok());
