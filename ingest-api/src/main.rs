@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use ingest_api::card_filter::Field;
+use ingest_api::card_filter::rate::rate;
 use ingest_api::relay::replay::{self, Replay};
 use ingest_api::worker::{epoch, retire};
 use ingest_api::{auth, config, migrate, openapi, relay, serve, verify, worker};
@@ -69,6 +71,12 @@ enum Role {
         #[arg(long, default_value_t = 1_000)]
         limit: usize,
     },
+    /// Counts the lines of standard input that the API would refuse as card data
+    CardFilter {
+        /// What kind of field they are meant for
+        #[arg(long = "as", value_enum, default_value = "text")]
+        field: Field,
+    },
     /// Prints the OpenAPI document
     Openapi,
 }
@@ -131,6 +139,7 @@ async fn main() -> ExitCode {
         Role::Redrive { topic, group, code, key, limit } => {
             exit_code(run_redrive(&topic, &group, Filter { error_code: code, key, ..Filter::default() }, limit).await)
         }
+        Role::CardFilter { field } => exit_code(count_refused(field)),
         Role::Openapi => match openapi::text() {
             Ok(text) => {
                 println!("{text}");
@@ -217,6 +226,11 @@ async fn create_owner(login: &str, json: bool) -> anyhow::Result<()> {
     } else {
         println!("Owner {} made. Password (shown only now): {}", owner.login, owner.password);
     }
+    Ok(())
+}
+
+fn count_refused(field: Field) -> anyhow::Result<()> {
+    println!("{}", rate(std::io::stdin().lock(), field)?);
     Ok(())
 }
 
