@@ -91,6 +91,13 @@ permissions! {
     ReadMembers: [Owner Manager Cashier] + Terminal;
     CreateMembers: [Owner Manager Cashier] + Terminal;
     ImportMembers: [Owner Manager];
+    /// Personal fields of members; every reading is audited.
+    ReadProfiles: [Owner Manager];
+    EditProfiles: [Owner Manager];
+    /// Everything that is kept about one member.
+    ExportMembers: [Owner];
+    MergeMembers: [Owner Manager];
+    EraseMembers: [Owner];
     ReadStock: [Owner Manager Cashier] + Terminal;
     /// Receipts, adjustments, thresholds.
     ManageStock: [Owner Manager];

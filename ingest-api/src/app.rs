@@ -9,7 +9,9 @@ use tokio::sync::{Notify, Semaphore};
 
 use crate::auth::Auth;
 use crate::catalog_cache::CatalogCache;
+use crate::error::ApiError;
 use crate::lanes::LaneHandle;
+use crate::privacy::Vault;
 
 /// Cheap to clone: handles only.
 #[derive(Clone)]
@@ -32,9 +34,17 @@ pub struct AppState {
     pub auth: Arc<Auth>,
     /// ClickHouse for the KPI routes; none where it is not configured.
     pub reports: Option<Store>,
+    /// The key store of personal data; none where it is not configured.
+    pub vault: Option<Arc<Vault>>,
 }
 
 impl AppState {
+    /// The key store, or 503.
+    pub fn vault(&self) -> Result<Arc<Vault>, ApiError> {
+        let absent = || ApiError::unavailable("unavailable", "this platform keeps no personal data");
+        self.vault.clone().ok_or_else(absent)
+    }
+
     /// A transaction that reads one state of everything and writes nothing.
     pub async fn snapshot(&self) -> Result<PgTx, sqlx::Error> {
         self.reads.begin_with("begin isolation level repeatable read read only").await

@@ -55,6 +55,21 @@ impl<'a> Entry<'a> {
             is_refused: false,
         }
     }
+    /// An act of the platform itself.
+    pub fn of_platform(action: &'a str, target: String) -> Self {
+        Entry {
+            location: None,
+            actor: Uuid::nil(),
+            role: "platform".to_owned(),
+            action,
+            target,
+            before: None,
+            after: None,
+            reason: "",
+            terminal: None,
+            is_refused: false,
+        }
+    }
     pub fn at(mut self, location: LocationId) -> Self {
         self.location = Some(location);
         self

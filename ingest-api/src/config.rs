@@ -1,6 +1,6 @@
 //! Every variable that `ingest-api` reads, by role. A role is started with the sections it needs and no others.
 
-use runtime::config::{Admin, Auth, ClickHouse, Http, Kafka, Log, Postgres, Redis, Registry};
+use runtime::config::{Admin, Auth, ClickHouse, Http, Kafka, Log, Postgres, Privacy, Redis, Registry};
 use serde::Deserialize;
 
 /// `ingest-api serve`.
@@ -13,6 +13,8 @@ pub struct Serve {
     pub auth: Auth,
     /// For the KPI routes; without it they answer 503.
     pub clickhouse: Option<ClickHouse>,
+    /// For what is known of members; without it these routes answer 503.
+    pub privacy: Option<Privacy>,
     #[serde(default)]
     pub log: Log,
 }
@@ -36,6 +38,8 @@ pub struct Worker {
     pub kafka: Kafka,
     pub registry: Registry,
     pub admin: Admin,
+    /// To finish erasures, and to repeat them after a restore.
+    pub privacy: Option<Privacy>,
     #[serde(default)]
     pub log: Log,
 }
@@ -51,6 +55,7 @@ pub struct All {
     pub admin: Admin,
     pub auth: Auth,
     pub clickhouse: Option<ClickHouse>,
+    pub privacy: Option<Privacy>,
     #[serde(default)]
     pub log: Log,
 }
@@ -62,6 +67,8 @@ pub struct Migrate {
     pub postgres: Postgres,
     pub kafka: Kafka,
     pub registry: Registry,
+    /// Its key store gets its tables too.
+    pub privacy: Option<Privacy>,
     #[serde(default)]
     pub log: Log,
 }
@@ -93,6 +100,15 @@ pub struct Ledger {
 #[serde(deny_unknown_fields)]
 pub struct Topics {
     pub kafka: Kafka,
+    #[serde(default)]
+    pub log: Log,
+}
+
+/// `ingest-api rotate-master-key`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rotate {
+    pub privacy: Privacy,
     #[serde(default)]
     pub log: Log,
 }

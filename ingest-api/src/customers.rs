@@ -1,5 +1,12 @@
-//! Members: a random identifier and an opaque member number, nothing personal. The loyalty account is
-//! made with the member, never inside a sale.
+//! Members: a random identifier and an opaque member number. What is known of the person stands in a sealed profile, and
+//! nowhere else. The loyalty account is made with the member, never inside a sale.
+
+pub mod erasure;
+pub mod export;
+pub mod lookup;
+pub mod merge;
+pub mod points;
+pub mod profile;
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -21,6 +28,8 @@ use crate::edits::{json_response, with_etag};
 use crate::error::ApiError;
 use crate::extract::{Body, Params, PathId, Valid};
 use crate::page::{self, Page};
+use crate::phone;
+use profile::{Profile, ProfileEdit};
 
 const LIST: &str = "members";
 const NUMBER_CHARS_MAX: usize = 40;
@@ -33,6 +42,7 @@ pub struct NewMember {
     pub external_id: Option<String>,
     /// Generated when absent.
     pub member_number: Option<String>,
+    pub profile: Option<ProfileEdit>,
 }
 
 impl Body for NewMember {
@@ -40,7 +50,18 @@ impl Body for NewMember {
         checks.new_id("/customer_id", self.customer_id);
         checks.text_opt("/external_id", &mut self.external_id, CODE_CHARS_MAX);
         checks.text_opt("/member_number", &mut self.member_number, NUMBER_CHARS_MAX);
+        check_opaque(checks, "/external_id", self.external_id.as_deref());
+        check_opaque(checks, "/member_number", self.member_number.as_deref());
+        if let Some(profile) = &mut self.profile {
+            profile.check(checks, "/profile");
+        }
     }
+}
+
+/// Identifiers are kept in the clear: an address belongs into the profile.
+fn check_opaque(checks: &mut Checks, pointer: impl std::fmt::Display, text: Option<&str>) {
+    let is_address = text.is_some_and(|text| text.contains('@') || phone::normalised(text).is_some());
+    checks.that(!is_address, pointer, "must not be an e-mail address or a telephone number");
 }
 
 #[derive(Debug, Clone, Deserialize, ToSchema)]
@@ -66,6 +87,8 @@ impl Body for MembersUpsert {
         for (i, row) in self.members.iter_mut().enumerate().take(BULK_ROWS_MAX) {
             checks.text(format_args!("/members/{i}/external_id"), &mut row.external_id, CODE_CHARS_MAX);
             checks.text_opt(format_args!("/members/{i}/member_number"), &mut row.member_number, NUMBER_CHARS_MAX);
+            check_opaque(checks, format_args!("/members/{i}/external_id"), Some(&row.external_id));
+            check_opaque(checks, format_args!("/members/{i}/member_number"), row.member_number.as_deref());
             checks.that(seen.insert(row.external_id.clone()), format_args!("/members/{i}/external_id"), "stands twice");
         }
     }
@@ -79,6 +102,10 @@ pub struct Member {
     pub member_number: String,
     pub version: i64,
     pub created_at: DateTime<Utc>,
+    /// The member this one was merged into; what is asked about this one is answered about that one.
+    pub merged_into: Option<Uuid>,
+    /// Since then nobody can know who it was.
+    pub erased_at: Option<DateTime<Utc>>,
 }
 
 #[derive(Debug, Clone, Serialize, sqlx::FromRow, ToSchema)]
@@ -107,13 +134,18 @@ pub async fn create_member(
     context: Context,
     Valid(new): Valid<NewMember>,
 ) -> Result<Response, ApiError> {
+    let vault = new.profile.is_some().then(|| app.vault()).transpose()?;
     let member = app
         .writer
-        .write((new, access.principal, context), |tx, (new, who, context)| {
+        .write((new, vault, access.principal, context), |tx, (new, vault, who, context)| {
             Box::pin(async move {
                 let id = new.customer_id.unwrap_or_else(Uuid::now_v7);
                 let number = new.member_number.clone().unwrap_or_else(new_number);
                 let member = db::insert(tx, id, new.external_id.as_deref(), &number).await?;
+                if let (Some(edit), Some(vault)) = (&new.profile, vault) {
+                    let profile = Profile::default().with(edit);
+                    profile::store(tx, vault, id, &Profile::default(), &profile).await?;
+                }
                 let entry = Entry::done(who, "member.create", format!("member/{id}")).states(None, &member);
                 audit::record(tx, context, entry).await?;
                 Ok::<_, ApiError>(member)
@@ -217,6 +249,7 @@ pub struct LoyaltyAccount {
 
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Loyalty {
+    /// Of the survivor, where the member was merged.
     pub customer_id: Uuid,
     pub accounts: Vec<LoyaltyAccount>,
 }
@@ -224,9 +257,7 @@ pub struct Loyalty {
 /// `GET /members/{customer_id}/loyalty`
 pub async fn find_loyalty(State(app): State<AppState>, PathId(id): PathId) -> Result<Response, ApiError> {
     let mut tx = app.snapshot().await?;
-    if db::find(&mut *tx, id).await?.is_none() {
-        return Err(ApiError::not_found("member"));
-    }
+    let id = profile::survivor(&mut tx, id).await?.customer_id;
     let loyalty = Loyalty { customer_id: id, accounts: db::accounts(&mut tx, id).await? };
     json_response(StatusCode::OK, &loyalty)
 }

@@ -8,9 +8,11 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use ingest_api::card_filter::Field;
 use ingest_api::card_filter::rate::rate;
+use ingest_api::privacy::rotate::rotate;
 use ingest_api::relay::replay::{self, Replay};
+use ingest_api::serve::Extras;
 use ingest_api::worker::{epoch, retire};
-use ingest_api::{auth, config, migrate, openapi, relay, serve, verify, worker};
+use ingest_api::{auth, config, migrate, openapi, privacy, relay, serve, verify, worker};
 use runtime::config::load;
 use runtime::dead_letter::{Filter, redrive};
 use runtime::lifecycle::{DRAIN_BUDGET, Shutdown, exit_code};
@@ -71,6 +73,10 @@ enum Role {
         #[arg(long, default_value_t = 1_000)]
         limit: usize,
     },
+    /// Prints a new key for VORCA__PRIVACY__MASTER_KEYS or VORCA__PRIVACY__LOOKUP_KEY
+    NewKey,
+    /// Wraps every data key with the first of the master keys
+    RotateMasterKey,
     /// Counts the lines of standard input that the API would refuse as card data
     CardFilter {
         /// What kind of field they are meant for
@@ -139,6 +145,11 @@ async fn main() -> ExitCode {
         Role::Redrive { topic, group, code, key, limit } => {
             exit_code(run_redrive(&topic, &group, Filter { error_code: code, key, ..Filter::default() }, limit).await)
         }
+        Role::NewKey => {
+            println!("{}", privacy::new_key());
+            ExitCode::SUCCESS
+        }
+        Role::RotateMasterKey => exit_code(rotate_master_key().await),
         Role::CardFilter { field } => exit_code(count_refused(field)),
         Role::Openapi => match openapi::text() {
             Ok(text) => {
@@ -166,8 +177,8 @@ async fn run_serve() -> anyhow::Result<()> {
     let cfg: config::Serve = load()?;
     let (stop, health) = start("ingest-api-serve", &cfg.log, &cfg.admin).await?;
     let committed = Arc::new(Notify::new());
-    let served =
-        serve::run(&cfg.postgres, &cfg.http, &cfg.auth, cfg.clickhouse.as_ref(), committed, stop.clone(), health).await;
+    let extras = Extras { clickhouse: cfg.clickhouse.as_ref(), privacy: cfg.privacy.as_ref() };
+    let served = serve::run(&cfg.postgres, &cfg.http, &cfg.auth, extras, committed, stop.clone(), health).await;
     stop.cancel();
     stop.drain(DRAIN_BUDGET - serve::STOP_MAX).await;
     served
@@ -182,18 +193,19 @@ async fn run_relay() -> anyhow::Result<()> {
 async fn run_worker() -> anyhow::Result<()> {
     let cfg: config::Worker = load()?;
     let (stop, health) = start("ingest-api-worker", &cfg.log, &cfg.admin).await?;
-    worker::run(&cfg.postgres, &cfg.kafka, &cfg.registry, stop, health).await
+    worker::run(&cfg.postgres, &cfg.kafka, &cfg.registry, cfg.privacy.as_ref(), stop, health).await
 }
 
 async fn run_all() -> anyhow::Result<()> {
     let cfg: config::All = load()?;
     let (stop, health) = start("ingest-api", &cfg.log, &cfg.admin).await?;
     let committed = Arc::new(Notify::new());
+    let extras = Extras { clickhouse: cfg.clickhouse.as_ref(), privacy: cfg.privacy.as_ref() };
     // Each part may end for a reason of its own: then all end, and the process says why.
     let ended = tokio::select! {
-        ended = serve::run(&cfg.postgres, &cfg.http, &cfg.auth, cfg.clickhouse.as_ref(), committed.clone(), stop.clone(), health.clone()) => ended,
+        ended = serve::run(&cfg.postgres, &cfg.http, &cfg.auth, extras, committed.clone(), stop.clone(), health.clone()) => ended,
         ended = relay::run(&cfg.postgres, &cfg.kafka, committed, stop.clone(), health.clone()) => ended,
-        ended = worker::run(&cfg.postgres, &cfg.kafka, &cfg.registry, stop.clone(), health) => ended,
+        ended = worker::run(&cfg.postgres, &cfg.kafka, &cfg.registry, cfg.privacy.as_ref(), stop.clone(), health) => ended,
     };
     stop.cancel();
     stop.drain(DRAIN_BUDGET - serve::STOP_MAX).await;
@@ -206,15 +218,14 @@ async fn run_migrate() -> anyhow::Result<()> {
     migrate::run(&cfg).await
 }
 
-/// A small pool for a task, without the limits of a request.
+/// The limits of a task, which nobody waits for.
+fn patient() -> Limits {
+    Limits { statement_ms: 60_000, lock_ms: 30_000, idle_in_transaction_ms: 60_000, acquire: Duration::from_secs(10) }
+}
+
+/// A small pool for a task.
 fn ledger(cfg: &config::Ledger) -> anyhow::Result<Writer> {
-    let limits = Limits {
-        statement_ms: 60_000,
-        lock_ms: 30_000,
-        idle_in_transaction_ms: 60_000,
-        acquire: Duration::from_secs(10),
-    };
-    Ok(Writer::new(pool_with(&cfg.postgres, "task", 2, &limits)?, &Shutdown::new()))
+    Ok(Writer::new(pool_with(&cfg.postgres, "task", 2, &patient())?, &Shutdown::new()))
 }
 
 async fn create_owner(login: &str, json: bool) -> anyhow::Result<()> {
@@ -226,6 +237,14 @@ async fn create_owner(login: &str, json: bool) -> anyhow::Result<()> {
     } else {
         println!("Owner {} made. Password (shown only now): {}", owner.login, owner.password);
     }
+    Ok(())
+}
+
+async fn rotate_master_key() -> anyhow::Result<()> {
+    let cfg: config::Rotate = load()?;
+    runtime::telemetry::init("ingest-api-rotate-master-key", &cfg.log);
+    let database = runtime::config::Postgres { url: cfg.privacy.vault_url.clone() };
+    println!("{}", rotate(&cfg.privacy, pool_with(&database, "task", 1, &patient())?).await?);
     Ok(())
 }
 

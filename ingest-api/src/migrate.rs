@@ -15,6 +15,9 @@ use crate::worker::upkeep;
 /// The forward-only migrations of Postgres.
 pub static POSTGRES: Migrator = sqlx::migrate!("../migrations/postgres");
 
+/// Those of the key store.
+pub static VAULT: Migrator = sqlx::migrate!("../migrations/vault");
+
 /// A server that is still starting is waited for.
 const WAIT_FOR_POSTGRES: Duration = Duration::from_secs(30);
 
@@ -25,6 +28,12 @@ pub async fn run(cfg: &config::Migrate) -> anyhow::Result<()> {
     runtime::pg::ping(&pool, WAIT_FOR_POSTGRES).await?;
     POSTGRES.run(&pool).await.context("migrating Postgres")?;
     upkeep::make_partitions(&pool).await.context("outbox partitions")?;
+    if let Some(privacy) = &cfg.privacy {
+        let database = runtime::config::Postgres { url: privacy.vault_url.clone() };
+        let vault = runtime::pg::pool_with(&database, "migrate", 1, &unlimited)?;
+        runtime::pg::ping(&vault, WAIT_FOR_POSTGRES).await.context("the key store")?;
+        VAULT.run(&vault).await.context("migrating the key store")?;
+    }
     ensure_topics(&cfg.kafka, &contract()).await.context("making the topics")?;
     let schemas = schemas::registry::register_all(&cfg.registry.url).await?;
     for schema in &schemas {

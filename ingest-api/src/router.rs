@@ -13,6 +13,7 @@ use crate::access_matrix::Reach::{self, *};
 use crate::app::AppState;
 use crate::auth::{enrolment, login, terminal_token, tokens};
 use crate::catalog::{feed, prices, products, upsert, variants};
+use crate::customers::{erasure, export, lookup, merge, profile};
 use crate::inventory::{acts, levels};
 use crate::openapi::Operation;
 use crate::page::PageParams;
@@ -274,6 +275,25 @@ fn member_routes() -> Vec<Route> {
             .lists::<customers::Member>(),
         get("/members/{customer_id}", ReadMembers, customers::find_member, "Read a member")
             .gives::<customers::Member>(200),
+        post("/members/lookup", ReadMembers, lookup::look_up, "Find members by e-mail address or telephone number")
+            .takes::<lookup::Lookup>()
+            .gives::<lookup::Found>(200),
+        get("/members/{customer_id}/profile", ReadProfiles, profile::find_profile, "Read what is known of a member")
+            .gives::<profile::MemberProfile>(200),
+        patch("/members/{customer_id}/profile", EditProfiles, profile::edit_profile, "Edit what is known of a member")
+            .takes::<profile::ProfileEdit>()
+            .gives::<profile::MemberProfile>(200),
+        get("/members/{customer_id}/export", ExportMembers, export::export_member, "Read everything about a member")
+            .reaches(Everywhere)
+            .gives::<export::MemberExport>(200),
+        post("/members/{customer_id}/merge", MergeMembers, merge::merge_members, "Merge another member into this one")
+            .reaches(Everywhere)
+            .takes::<merge::NewMerge>()
+            .gives::<merge::Merged>(200),
+        post("/members/{customer_id}/erasure", EraseMembers, erasure::erase_member, "Erase the person behind a member")
+            .reaches(Everywhere)
+            .takes::<erasure::NewErasure>()
+            .gives::<erasure::Erasure>(200),
         get("/members/{customer_id}/loyalty", ReadMembers, customers::find_loyalty, "Read a member's points")
             .gives::<customers::Loyalty>(200),
     ]

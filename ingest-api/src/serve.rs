@@ -8,7 +8,7 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
-use runtime::config::{Auth as AuthConfig, ClickHouse, Http, Postgres};
+use runtime::config::{Auth as AuthConfig, ClickHouse, Http, Postgres, Privacy};
 use runtime::lifecycle::Shutdown;
 use runtime::ops::Health;
 use runtime::pg::{Limits, Writer, ping, pool_watched};
@@ -24,6 +24,7 @@ use crate::app::AppState;
 use crate::auth::Auth;
 use crate::catalog_cache::CatalogCache;
 use crate::lanes::{LaneHandle, LanesConfig};
+use crate::privacy::Vault;
 use crate::{migrate, router};
 
 const WAIT_FOR_POSTGRES: Duration = Duration::from_secs(60);
@@ -33,6 +34,7 @@ const PROBE: Duration = Duration::from_millis(500);
 const GATE: u32 = 4;
 const READS: u32 = 8;
 const WRITES: u32 = 6;
+const VAULT: u32 = 4;
 
 /// After `stop`, requests that are being handled have this long.
 const ANSWERS_MAX: Duration = Duration::from_secs(15);
@@ -41,6 +43,13 @@ const LEAVE_MAX: Duration = Duration::from_secs(1);
 /// Longest time from `stop` to the end of [`run`].
 pub const STOP_MAX: Duration = Duration::from_secs(16);
 
+/// What some routes need and selling does not; where it is not configured they answer 503.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Extras<'a> {
+    pub clickhouse: Option<&'a ClickHouse>,
+    pub privacy: Option<&'a Privacy>,
+}
+
 /// Serves until `stop`, then finishes what is in flight; a connection that has not sent a whole request by then is not
 /// waited for. Wrong configuration is an error before anything is connected. `committed` is notified after every commit
 /// that appended to the outbox.
@@ -48,12 +57,13 @@ pub async fn run(
     postgres: &Postgres,
     http: &Http,
     auth: &AuthConfig,
-    clickhouse: Option<&ClickHouse>,
+    extras: Extras<'_>,
     committed: Arc<Notify>,
     stop: Shutdown,
     health: Health,
 ) -> anyhow::Result<()> {
     let auth = Auth::new(auth)?;
+    let vault = extras.privacy.map(|privacy| open_vault(privacy, &stop)).transpose()?;
     health.set("postgres", false, "starting");
     let gate = pool_watched(postgres, "gate", GATE, &Limits::default(), &stop)?;
     let reads = pool_watched(postgres, "reads", READS, &Limits::default(), &stop)?;
@@ -74,7 +84,8 @@ pub async fn run(
         committed,
         auth,
         bulk: Arc::new(Semaphore::new(1)),
-        reports: clickhouse.map(Store::of),
+        reports: extras.clickhouse.map(Store::of),
+        vault,
     };
     let listener = TcpListener::bind(http.listen)
         .await
@@ -86,6 +97,12 @@ pub async fn run(
     probing.abort();
     lanes.close();
     served.context("the HTTP server ended")
+}
+
+/// The key store of personal data, with connections of its own.
+pub fn open_vault(privacy: &Privacy, stop: &Shutdown) -> anyhow::Result<Arc<Vault>> {
+    let database = Postgres { url: privacy.vault_url.clone() };
+    Ok(Arc::new(Vault::new(privacy, pool_watched(&database, "vault", VAULT, &Limits::default(), stop)?)?))
 }
 
 /// Answers requests until `stop` and for as long after it as they need, within [`STOP_MAX`].

@@ -1,8 +1,6 @@
 //! What the search for card data costs a sale: every text of a usual one, identifiers included (the API spares those).
 //! `cargo bench -p runtime --bench card_data`; compared with the CPU that a whole sale costs the API.
 
-#![expect(clippy::print_stdout, reason = "the result is the output")]
-
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 

@@ -92,6 +92,19 @@ pub struct Auth {
     pub issuer: String,
 }
 
+/// Personal data: where its keys lie, and what they are wrapped with.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Privacy {
+    /// The key store, a Postgres database of its own: `postgres://user:password@host:port/database`
+    #[serde(deserialize_with = "checked::postgres_url")]
+    pub vault_url: SecretString,
+    /// 32 random bytes in Base64 (`ingest-api new-key`), normally given as `VORCA__PRIVACY__MASTER_KEYS_FILE`; more
+    /// than one while they change: the first wraps, the others still unwrap.
+    pub master_keys: SecretString,
+    /// 32 random bytes in Base64: what members are looked up by. Never changes.
+    pub lookup_key: SecretString,
+}
+
 /// Logging.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct Log {

@@ -54,6 +54,7 @@ codes! {
     AlreadyExists = "already_exists", 409, false, "An object with this name or number exists already.";
     CursorExpired = "cursor_expired", 410, false, "The cursor is from before a restore: begin again.";
     LinkExpired = "link_expired", 410, false, "The link has expired.";
+    Erased = "erased", 410, false, "The personal data has been erased.";
     StaleVersion = "stale_version", 412, false, "The object has changed since it was read.";
     PayloadTooLarge = "payload_too_large", 413, false, "The request body is too large.";
     UriTooLong = "uri_too_long", 414, false, "The address is too long.";

@@ -6,9 +6,10 @@ use runtime::pg::PgTx;
 use sqlx::{AssertSqlSafe, PgConnection, PgExecutor};
 use uuid::Uuid;
 
+use crate::customers::export::ExportedEntry;
 use crate::customers::{Lot, LoyaltyAccount, Member, MemberParams, MemberRow, StoredMember};
 
-const COLUMNS: &str = "customer_id, external_id, member_number, version, created_at";
+pub(super) const COLUMNS: &str = "customer_id, external_id, member_number, version, created_at, merged_into, erased_at";
 const LOTS_MAX: i64 = 500;
 
 /// Inserts a member and an account in every program.
@@ -143,4 +144,39 @@ pub async fn accounts(conn: &mut PgConnection, customer: Uuid) -> Result<Vec<Loy
             lots: by_account.remove(&account_id).unwrap_or_default(),
         })
         .collect())
+}
+
+/// For the one statement that reads every document. Inside a transaction that only reads.
+pub async fn allow_long_read(tx: &mut PgTx) -> Result<(), sqlx::Error> {
+    sqlx::query("set local statement_timeout = '60s'").execute(&mut **tx).await.map(drop)
+}
+
+/// A member and everybody merged into it.
+pub async fn with_aliases(conn: &mut PgConnection, id: Uuid) -> Result<Vec<Member>, sqlx::Error> {
+    sqlx::query_as(AssertSqlSafe(format!(
+        "select {COLUMNS} from customers where customer_id = $1 or merged_into = $1 order by customer_id"
+    )))
+    .bind(id)
+    .fetch_all(conn)
+    .await
+}
+
+/// Every entry of these members, by account and version.
+pub async fn entries(conn: &mut PgConnection, customers: &[Uuid]) -> Result<Vec<ExportedEntry>, sqlx::Error> {
+    sqlx::query_as(
+        "select account_id, e.version, kind, delta, points_after, cause_id, recorded_at
+         from loyalty_entries e join loyalty_accounts a using (account_id)
+         where a.customer_id = any($1) order by account_id, e.version",
+    )
+    .bind(customers)
+    .fetch_all(conn)
+    .await
+}
+
+/// The stored answer of every document of these members. Reads every document: an index by customer would cost each sale.
+pub async fn documents(conn: &mut PgConnection, customers: &[Uuid]) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar("select response from documents where customer_id = any($1) order by document_id")
+        .bind(customers)
+        .fetch_all(conn)
+        .await
 }

@@ -1,11 +1,12 @@
-//! The worker role: answers resync requests and keeps the tables in shape. Its one-shot tasks stand in `main.rs`.
+//! The worker role: answers resync requests, keeps the tables in shape and finishes what was begun about members. Its one-shot tasks stand in `main.rs`.
 
 pub mod epoch;
+pub mod members;
 pub mod resync;
 pub mod retire;
 pub mod upkeep;
 
-use runtime::config::{Kafka, Postgres, Registry};
+use runtime::config::{Kafka, Postgres, Privacy, Registry};
 use runtime::consumer::{self, ConsumerConfig};
 use runtime::lifecycle::Shutdown;
 use runtime::ops::Health;
@@ -18,15 +19,20 @@ pub async fn run(
     postgres: &Postgres,
     kafka: &Kafka,
     registry: &Registry,
+    privacy: Option<&Privacy>,
     stop: Shutdown,
     health: Health,
 ) -> anyhow::Result<()> {
     let pool = pool_watched(postgres, "jobs", 4, &Limits::default(), &stop)?;
+    let vault = privacy.map(|privacy| crate::serve::open_vault(privacy, &stop)).transpose()?;
     health.started();
+    let writer = Writer::new(pool.clone(), &stop);
+    let following = stop.spawn(members::run(writer.clone(), vault, stop.clone(), health.clone()));
     let keeping = stop.spawn(upkeep::run(pool.clone(), stop.clone(), health.clone()));
-    let resync = resync::Resync::new(Writer::new(pool, &stop), Codec::new(&registry.url));
+    let resync = resync::Resync::new(writer, Codec::new(&registry.url));
     let done = consumer::run(ConsumerConfig::of(kafka, &RESYNC_WORKER), stop.clone(), health, resync).await;
     stop.cancel();
     keeping.await.ok();
+    following.await.ok();
     done
 }

@@ -26,11 +26,11 @@ fn the_committed_matrix_is_the_one_the_code_makes() {
 }
 
 /// A location with one of everything that belongs to a location.
-struct Place {
-    location: String,
+pub struct Place {
+    pub location: String,
     terminal: String,
     device: Device,
-    till: Caller,
+    pub till: Caller,
     /// May sell here; nobody edits it.
     cashier: String,
     /// A cashier of this location to be read and edited.
@@ -38,9 +38,9 @@ struct Place {
     sale: String,
 }
 
-struct Matrix {
-    world: World,
-    own: Place,
+pub struct Matrix {
+    pub world: World,
+    pub own: Place,
     other: Place,
     /// Enrolled again and again.
     spare: String,
@@ -49,14 +49,14 @@ struct Matrix {
 }
 
 /// A valid request for a route.
-struct Ask {
-    path: String,
-    if_match: String,
-    body: Option<Value>,
+pub struct Ask {
+    pub path: String,
+    pub if_match: String,
+    pub body: Option<Value>,
 }
 
 impl Matrix {
-    async fn new(pool: &PgPool) -> Matrix {
+    pub async fn new(pool: &PgPool) -> Matrix {
         let world = world(pool).await;
         let next = AtomicI64::new(1);
         let (own, other) = (world.here.clone(), world.there.clone());
@@ -76,12 +76,16 @@ impl Matrix {
         }
     }
 
+    async fn another_member(&self) -> String {
+        text(&self.world.owner.post("/members", json!({})).await.expect(201), "customer_id")
+    }
+
     /// What `If-Match` wants for an object now.
     async fn etag(&self, path: &str) -> String {
         self.world.owner.get(path).await.etag()
     }
 
-    async fn ask(&self, route: &Route, place: &Place) -> Ask {
+    pub async fn ask(&self, route: &Route, place: &Place) -> Ask {
         let n = self.next.fetch_add(1, Ordering::Relaxed);
         let mut ask = Ask { path: route.path.to_owned(), if_match: String::new(), body: None };
         let world = &self.world;
@@ -114,6 +118,10 @@ impl Matrix {
             ask.if_match = self.etag(ask.path.trim_end_matches("/rates")).await;
         }
         ask.body = self.body(route, place, n).await;
+        // A member is erased or absorbed once.
+        if route.path.ends_with("/erasure") {
+            ask.path = ask.path.replace(&self.member, &self.another_member().await);
+        }
         ask
     }
 
@@ -141,6 +149,7 @@ impl Matrix {
             ("POST", "/terminals") => json!({"location_id": at, "register_id": id, "name": "Till"}),
             ("POST", "/locations") => json!({"external_id": id, "name": "Shop", "currency": "EUR",
                 "time_zone": "Europe/Berlin", "opened_on": "2020-01-01"}),
+            ("PATCH", "/members/{customer_id}/profile") => json!({"given_name": id}),
             ("PATCH", _) => json!({"name": format!("Name {n}")}),
             ("POST", "/tax-profiles") => {
                 json!({"external_id": id, "name": "x", "valid_from": valid_from, "rates": rates})
@@ -149,6 +158,11 @@ impl Matrix {
             ("POST", "/catalog/upsert") => json!({"products": [{"external_id": id, "name": "x"}]}),
             ("POST", "/prices") => prices(world, at, n),
             ("POST", "/members") => json!({"external_id": id}),
+            ("POST", "/members/lookup") => json!({"email": format!("{id}@example.com")}),
+            ("POST", "/members/{customer_id}/merge") => {
+                json!({"absorbed_id": self.another_member().await, "reason": "duplicate"})
+            }
+            ("POST", "/members/{customer_id}/erasure") => json!({"reason": "request"}),
             ("POST", "/members/upsert") => json!({"members": [{"external_id": id}]}),
             ("POST", "/stock/receipts") => json!({"location_id": at, "reason": "receipt", "lines": line("qty")}),
             ("POST", "/stock/adjustments") => json!({"location_id": at, "reason": "found", "lines": line("delta")}),

@@ -3,10 +3,11 @@
 use std::process::Command;
 use std::sync::Arc;
 
-use ingest_api::serve;
+use ingest_api::serve::{self, Extras};
 use runtime::config::{Http, Postgres};
 use runtime::lifecycle::Shutdown;
 use runtime::ops::Health;
+use secrecy::ExposeSecret as _;
 use sqlx::ConnectOptions as _;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tokio::io::AsyncWriteExt as _;
@@ -35,6 +36,38 @@ fn a_signing_key_that_is_none_stops_the_start_and_names_its_variable() {
     assert!(!said.contains("c2VjcmV0"), "{said}");
 }
 
+/// Keys of personal data that are none, too: the variable is named, the value is not.
+#[test]
+fn keys_that_are_none_stop_the_start_and_are_not_repeated() {
+    let (good, short) = (ingest_api::privacy::new_key(), "c2hvcnQgc2VjcmV0");
+    for (master, lookup, url, named) in [
+        (short, good.as_str(), "postgres://v:hidden@127.0.0.1:1/v", "VORCA__PRIVACY__MASTER_KEYS"),
+        (good.as_str(), short, "postgres://v:hidden@127.0.0.1:1/v", "VORCA__PRIVACY__LOOKUP_KEY"),
+        (good.as_str(), good.as_str(), "v:hidden@127.0.0.1", "VORCA__PRIVACY__VAULT_URL"),
+    ] {
+        let done = Command::new(env!("CARGO_BIN_EXE_ingest-api"))
+            .arg("serve")
+            .env_clear()
+            .envs([
+                ("VORCA__POSTGRES__URL", "postgres://nobody:x@127.0.0.1:1/none"),
+                ("VORCA__HTTP__LISTEN", "127.0.0.1:0"),
+                ("VORCA__ADMIN__LISTEN", "127.0.0.1:0"),
+                ("VORCA__AUTH__SIGNING_KEY", auth_config().signing_key.expose_secret()),
+                ("VORCA__PRIVACY__MASTER_KEYS", master),
+                ("VORCA__PRIVACY__LOOKUP_KEY", lookup),
+                ("VORCA__PRIVACY__VAULT_URL", url),
+            ])
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&done.stderr);
+        assert_eq!(done.status.code(), Some(78), "{said}");
+        assert!(said.contains(named), "{said}");
+        for secret in [short, &good, "hidden", "MC4CAQAwBQYDK2Vw"] {
+            assert!(!said.contains(secret), "{said}");
+        }
+    }
+}
+
 #[sqlx::test(migrations = "../migrations/postgres")]
 async fn half_a_request_does_not_hold_up_the_stop(_: PgPoolOptions, options: PgConnectOptions) {
     schemas::codec::init();
@@ -44,7 +77,7 @@ async fn half_a_request_does_not_hold_up_the_stop(_: PgPoolOptions, options: PgC
         let (stop, url) = (stop.clone(), options.to_url_lossy().to_string());
         tokio::spawn(async move {
             let (postgres, http) = (Postgres { url: url.into() }, Http { listen });
-            serve::run(&postgres, &http, &auth_config(), None, Arc::default(), stop, Health::new()).await
+            serve::run(&postgres, &http, &auth_config(), Extras::default(), Arc::default(), stop, Health::new()).await
         })
     };
     eventually(async || {

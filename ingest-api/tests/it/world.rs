@@ -14,6 +14,7 @@ use ingest_api::app::AppState;
 use ingest_api::auth::{Auth, login, terminal_token};
 use ingest_api::catalog_cache::CatalogCache;
 use ingest_api::lanes::LaneHandle;
+use ingest_api::privacy::{self, Vault};
 use ingest_api::router::router;
 use runtime::lifecycle::Shutdown;
 use runtime::pg::Writer;
@@ -172,7 +173,27 @@ pub async fn app(pool: &PgPool) -> AppState {
         auth: Auth::new(&config).unwrap(),
         bulk: Arc::new(tokio::sync::Semaphore::new(1)),
         reports: None,
+        vault: Some(vault(pool, &privacy_config(&[&privacy::new_key()])).await),
     }
+}
+
+/// What personal data is kept under; the first of the master keys wraps.
+pub fn privacy_config(master_keys: &[&str]) -> runtime::config::Privacy {
+    runtime::config::Privacy {
+        vault_url: "postgres://the-pool-of-the-test".into(),
+        master_keys: master_keys.join(",").into(),
+        lookup_key: base64::engine::general_purpose::STANDARD.encode([7; 32]).into(),
+    }
+}
+
+/// The key store, as a schema of the test's own database.
+pub async fn vault(pool: &PgPool, config: &runtime::config::Privacy) -> Arc<Vault> {
+    let is_made: bool =
+        sqlx::query_scalar("select to_regclass('vault.data_keys') is not null").fetch_one(pool).await.unwrap();
+    if !is_made {
+        sqlx::raw_sql(include_str!("../../../migrations/vault/0001_keys.sql")).execute(pool).await.unwrap();
+    }
+    Arc::new(Vault::new(config, pool.clone()).unwrap())
 }
 
 pub async fn world(pool: &PgPool) -> World {

@@ -38,6 +38,7 @@ const PORTS: &[&str] = &[
 const PASSWORDS: &[&str] = &[
     "postgres",
     "vorca",
+    "vorca-vault",
     "registry",
     "redis",
     "clickhouse-migrate",
@@ -217,6 +218,11 @@ impl Layout {
 
     pub fn signing_key(&self) -> PathBuf {
         self.run.join("signing-key.pem")
+    }
+
+    /// What personal data is kept under: the master key, and the key of look-ups.
+    pub fn privacy_keys(&self) -> [(&'static str, PathBuf); 2] {
+        ["MASTER_KEYS", "LOOKUP_KEY"].map(|name| (name, self.run.join(format!("privacy-{}", name.to_lowercase()))))
     }
 
     pub fn java(&self) -> PathBuf {

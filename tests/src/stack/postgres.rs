@@ -68,7 +68,7 @@ pub fn prepare(layout: &Layout, identity: &Identity) -> Result<()> {
     let data = data(layout);
     end_leftovers(&data);
     if data.join("vorca.made").exists() {
-        return Ok(());
+        return make_vault(&folder, &data, identity);
     }
     if data.exists() {
         fs::remove_dir_all(&data).context("removing a half-made cluster")?;
@@ -95,13 +95,22 @@ pub fn prepare(layout: &Layout, identity: &Identity) -> Result<()> {
     if !made.status.success() {
         bail!("initdb failed: {}", String::from_utf8_lossy(&made.stderr).trim());
     }
-    make_databases(&folder, &data, identity)?;
+    make_databases(&folder, &data, identity, &["vorca", "registry"])?;
     fs::write(data.join("vorca.made"), "")?;
-    Ok(())
+    make_vault(&folder, &data, identity)
 }
 
-/// In single-user mode, before anything listens: Vorca's own role and database, and the registry's.
-fn make_databases(folder: &Path, data: &Path, identity: &Identity) -> Result<()> {
+/// Once, also in a cluster from before there was a key store.
+fn make_vault(folder: &Path, data: &Path, identity: &Identity) -> Result<()> {
+    if data.join("vault.made").exists() {
+        return Ok(());
+    }
+    make_databases(folder, data, identity, &["vorca-vault"])?;
+    Ok(fs::write(data.join("vault.made"), "")?)
+}
+
+/// In single-user mode, before anything listens: for each name a role and a database that no other role may look into.
+fn make_databases(folder: &Path, data: &Path, identity: &Identity, names: &[&str]) -> Result<()> {
     let mut single = Command::new(programs()?.join("postgres"));
     run_as(&mut single)?;
     let mut child = single
@@ -116,9 +125,11 @@ fn make_databases(folder: &Path, data: &Path, identity: &Identity) -> Result<()>
         .spawn()
         .context("starting postgres --single")?;
     let mut input = child.stdin.take().context("stdin of postgres --single")?;
-    for name in ["vorca", "registry"] {
-        writeln!(input, "create role {name} login password '{}'", identity.password(name))?;
-        writeln!(input, "create database {name} owner {name}")?;
+    for name in names {
+        let role = name.replace('-', "_");
+        writeln!(input, "create role {role} login password '{}'", identity.password(name))?;
+        writeln!(input, "create database {role} owner {role}")?;
+        writeln!(input, "revoke connect on database {role} from public")?;
     }
     drop(input);
     let done = child.wait_with_output()?;
@@ -176,6 +187,12 @@ pub fn is_ready(identity: &Identity) -> bool {
 /// For tests and tools: may make databases of its own.
 pub fn superuser_url(identity: &Identity) -> String {
     format!("postgres://postgres:{}@127.0.0.1:{}/postgres", identity.password("postgres"), identity.port("postgres"))
+}
+
+/// The key store of personal data, for the processes that need it.
+pub fn vault_url(identity: &Identity) -> String {
+    let (password, port) = (identity.password("vorca-vault"), identity.port("postgres"));
+    format!("postgres://vorca_vault:{password}@127.0.0.1:{port}/vorca_vault")
 }
 
 /// For Vorca's processes: owner of the database `vorca` and of nothing else.

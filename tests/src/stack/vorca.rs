@@ -25,6 +25,8 @@ pub enum Job {
     Verify,
     /// `ingest-api redrive`
     Redrive,
+    /// `ingest-api rotate-master-key`
+    RotateMasterKey,
 }
 
 /// Binary and arguments of a long-running role.
@@ -52,15 +54,16 @@ enum Section {
     ClickHouse(&'static str),
     Http,
     Auth,
+    Privacy,
 }
 
-use Section::{Auth, ClickHouse, Http, Kafka, Postgres, Redis, Registry};
+use Section::{Auth, ClickHouse, Http, Kafka, Postgres, Privacy, Redis, Registry};
 
 fn sections(service: Service) -> &'static [Section] {
     match service {
-        Service::Api => &[Postgres, Http, Auth, ClickHouse("vorca_api")],
+        Service::Api => &[Postgres, Http, Auth, Privacy, ClickHouse("vorca_api")],
         Service::Relay => &[Postgres, Kafka],
-        Service::Worker => &[Postgres, Kafka, Registry],
+        Service::Worker => &[Postgres, Kafka, Registry, Privacy],
         Service::Stock | Service::Loyalty => &[Kafka, Registry],
         Service::ClickHouseSink => &[Kafka, Registry, ClickHouse("vorca_sink")],
         Service::ViewSink => &[Kafka, Registry, Redis],
@@ -70,11 +73,12 @@ fn sections(service: Service) -> &'static [Section] {
 
 fn job_sections(job: Job) -> &'static [Section] {
     match job {
-        Job::Migrate => &[Postgres, Kafka, Registry],
+        Job::Migrate => &[Postgres, Kafka, Registry, Privacy],
         Job::MigrateClickHouse => &[ClickHouse("vorca_migrate")],
         Job::CreateOwner => &[Postgres],
         Job::Verify => &[Postgres, Kafka, Registry, Redis, ClickHouse("vorca_migrate")],
         Job::Redrive => &[Kafka],
+        Job::RotateMasterKey => &[Privacy],
     }
 }
 
@@ -93,6 +97,12 @@ fn fill(env: &mut BTreeMap<String, String>, layout: &Layout, identity: &Identity
                 set("VORCA__CLICKHOUSE__PASSWORD", identity.password(name).to_owned());
             }
             Http => drop(set("VORCA__HTTP__LISTEN", format!("127.0.0.1:{}", identity.port("http")))),
+            Privacy => {
+                set("VORCA__PRIVACY__VAULT_URL", postgres::vault_url(identity));
+                for (name, path) in layout.privacy_keys() {
+                    set(&format!("VORCA__PRIVACY__{name}_FILE"), path.display().to_string());
+                }
+            }
             Auth => drop(set("VORCA__AUTH__SIGNING_KEY_FILE", layout.signing_key().display().to_string())),
         }
     }
@@ -146,6 +156,17 @@ pub fn command(layout: &Layout, identity: &Identity, service: Service) -> Result
 
 pub fn is_ready(identity: &Identity, service: Service) -> bool {
     http::get(admin_port(identity, service), "/readyz").is_some_and(|answer| answer.status == 200)
+}
+
+/// The keys of personal data, made once per run folder.
+pub fn make_privacy_keys(layout: &Layout) -> Result<()> {
+    fs::create_dir_all(&layout.run)?;
+    for (_, path) in layout.privacy_keys().into_iter().filter(|(_, path)| !path.exists()) {
+        let mut bytes = [0; 32];
+        aws_lc_rs::rand::fill(&mut bytes).ok().context("random bytes")?;
+        write_private(&path, base64::engine::general_purpose::STANDARD.encode(bytes).as_bytes())?;
+    }
+    Ok(())
 }
 
 /// The key that signs access tokens: Ed25519, PKCS#8 PEM, made once per run folder.
