@@ -16,6 +16,10 @@ use runtime::ops::{self, Health};
 use runtime::pg::{Limits, Writer, pool_with};
 use tokio::sync::Notify;
 
+/// A sale is a few hundred small allocations on one thread and their release on another.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The public door of the platform, and the roles that follow a commit out of Postgres.
 #[derive(Parser)]
 #[command(name = "ingest-api", version)]

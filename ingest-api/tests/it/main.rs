@@ -11,6 +11,7 @@ mod feeds;
 mod frozen_leader;
 mod identity;
 mod inventory;
+mod lane_plans;
 mod lanes;
 mod last_units;
 mod matrix;
