@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 
-use self::programs::Program;
+use self::programs::{Program, Wanted};
 use self::side_by_side::{Ended, Room};
 use super::up::start_platform;
 use super::{external, start_servers};
@@ -30,25 +30,10 @@ pub struct Options {
     pub cargo: Vec<String>,
 }
 
-impl Options {
-    /// Arguments before and after an inner `--` (for the test programs).
-    fn split(&self) -> (Vec<String>, Vec<String>) {
-        match self.cargo.iter().position(|it| it == "--") {
-            Some(at) => (self.cargo[..at].to_vec(), self.cargo[at + 1..].to_vec()),
-            None => (self.cargo.clone(), Vec::new()),
-        }
-    }
-
-    /// The whole workspace, unless packages are named.
-    fn packages(&self) -> Option<String> {
-        let names = |it: &String| matches!(it.as_str(), "-p" | "--package" | "--workspace");
-        (!self.cargo.iter().any(names)).then(|| "--workspace".to_owned())
-    }
-}
-
-fn cargo(layout: &Layout, options: &Options) -> Command {
+/// `cargo test` over the whole workspace: with a part of it, dependencies have other features and are built once more.
+fn cargo(layout: &Layout) -> Command {
     let mut command = Command::new("cargo");
-    command.arg("test").args(options.packages()).current_dir(&layout.checkout);
+    command.args(["test", "--workspace"]).current_dir(&layout.checkout);
     command
 }
 
@@ -56,13 +41,14 @@ fn cargo(layout: &Layout, options: &Options) -> Command {
 pub fn test(options: &Options) -> Result<ExitCode> {
     let layout = Layout::throwaway("test")?;
     let begun = Instant::now();
-    let built = cargo(&layout, options).arg("--no-run").args(options.split().0).status().context("starting cargo")?;
+    let wanted = Wanted::of(&options.cargo);
+    let built = cargo(&layout).arg("--no-run").args(&wanted.targets).status().context("starting cargo")?;
     if !built.success() {
         eprintln!("\nStopped: the tests do not build (see above).");
         return Ok(ExitCode::from(70));
     }
     let mut run = Run { layout, steps: vec![Step::new("build the tests", begun.elapsed())], ended: Vec::new() };
-    let programs = programs::all(&run.layout, options)?;
+    let programs = programs::all(&run.layout, &wanted)?;
     let begun = Instant::now();
     let stood = match &options.external {
         Some(file) => run.elsewhere(programs, file)?,
