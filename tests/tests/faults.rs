@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use e2e::chaos;
-use e2e::demo;
+use e2e::demo::{self, business::FEW_VARIANTS};
 use e2e::launcher::{start_servers, up::start_platform};
 use e2e::plant;
 use e2e::stack::{Layout, Service, Stack};
@@ -29,7 +29,7 @@ fn platform() -> Stack {
 async fn no_fault_loses_a_sale_and_no_planted_bug_goes_unseen() {
     let stack = step("faults: start", tokio::task::spawn_blocking(platform)).await.unwrap();
     let endpoints = stack.endpoints().unwrap();
-    let opening = demo::Options { sales: 50, locations: 4, ..demo::Options::default() };
+    let opening = demo::Options { sales: 50, locations: 4, variants: FEW_VARIANTS, ..demo::Options::default() };
     assert!(step("faults: first sales", demo::run(&endpoints, &opening)).await.unwrap().is_clean());
 
     step("faults: all but Postgres down", sells_with_everything_right_of_postgres_down(&stack)).await;

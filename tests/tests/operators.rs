@@ -13,7 +13,7 @@ use std::process::{Child, Command, Output};
 use std::time::{Duration, Instant};
 
 use e2e::chaos;
-use e2e::demo;
+use e2e::demo::{self, business::FEW_VARIANTS};
 use e2e::endpoints::Endpoints;
 use e2e::launcher::{start_servers, up::start_platform};
 use e2e::metrics;
@@ -51,7 +51,7 @@ async fn what_operators_meet_and_do_leaves_all_stores_agreeing() {
     let endpoints = stack.endpoints().unwrap();
     let journal = stack.layout().run.join("operators.jsonl");
     let platform = Platform { stack, endpoints, journal };
-    let opening = demo::Options { locations: 4, ..platform.sales(60) };
+    let opening = demo::Options { locations: 4, variants: FEW_VARIANTS, ..platform.sales(60) };
     assert!(step("operators: first sales", demo::run(&platform.endpoints, &opening)).await.unwrap().is_clean());
 
     step("operators: unreadable records", unreadable_records_stop_nobody(&platform)).await;

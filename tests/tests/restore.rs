@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use e2e::client::Client;
-use e2e::demo;
+use e2e::demo::{self, business::FEW_VARIANTS};
 use e2e::endpoints::Endpoints;
 use e2e::launcher::{start_servers, up::start_platform};
 use e2e::stack::{Job, Layout, Service, Stack};
@@ -176,7 +176,8 @@ async fn variant(owner: &Client, name: &str, currency: &str) -> Uuid {
 
 async fn sell(stack: &Stack, sales: u64) {
     let run = &stack.layout().run;
-    let options = demo::Options { sales, locations: 3, patience: DRAIN, ..demo::Options::of_run(run).unwrap() };
+    let known = demo::Options::of_run(run).unwrap();
+    let options = demo::Options { sales, locations: 3, variants: FEW_VARIANTS, patience: DRAIN, ..known };
     let sold = demo::run(&stack.endpoints().unwrap(), &options).await.unwrap();
     assert_eq!(sold.counts.unexpected, 0, "{:?}", sold.counts.surprises);
 }

@@ -57,7 +57,9 @@ impl Machine {
     }
 
     fn prepare(&self, missing: &str) -> Command {
-        let mut command = Command::new(dev());
+        // Whoever runs tests in the background of a shell ignores Ctrl-C, and what it starts would ignore it too.
+        let mut command = Command::new("env");
+        command.arg("--default-signal=INT").arg(dev());
         let path = format!("{}:{}", self.tools().display(), path_of_this_machine());
         command
             .arg("prepare")

@@ -18,7 +18,7 @@ use crate::stack::Layout;
 /// Programs that start a platform of their own.
 const WITH_PLATFORM: [&str; 3] = ["e2e faults", "e2e operators", "e2e restore"];
 /// These begin first: they take longest, and short ones fill the gaps.
-const LONGEST: [&str; 6] = ["e2e faults", "e2e operators", "e2e restore", "ingest-api it", "runtime it", "e2e it"];
+const LONGEST: [&str; 6] = ["e2e faults", "ingest-api it", "e2e operators", "e2e restore", "runtime it", "e2e it"];
 /// What tells cargo to take some targets only.
 const SELECTIONS: [&str; 11] = [
     "--lib",

@@ -21,13 +21,14 @@ const PLATFORM_BYTES: u64 = 1_400 << 20;
 /// How many may run at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Room {
-    /// Programs with a platform of their own.
-    pub platforms: usize,
-    pub others: usize,
+    programs: usize,
+    /// Of these, with a platform of their own.
+    platforms: usize,
 }
 
 impl Room {
-    /// What this machine has room for, beside the platform that is up. One of each kind always has room.
+    /// What this machine has room for, beside the platform that is up: each keeps most of a core busy. One more would only
+    /// make all of them slow.
     pub fn of_machine() -> Room {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
@@ -38,7 +39,8 @@ impl Room {
 
     fn of(cores: usize, free_bytes: u64) -> Room {
         let platforms = usize::try_from(free_bytes / PLATFORM_BYTES).unwrap_or(usize::MAX);
-        Room { platforms: platforms.clamp(1, cores + 1), others: cores.div_ceil(2) }
+        let programs = cores.max(2);
+        Room { programs, platforms: platforms.clamp(1, programs) }
     }
 }
 
@@ -120,8 +122,8 @@ pub fn run(programs: Vec<Program>, environment: &[(String, String)], logs: &Path
 /// The first that may begin.
 fn next(waiting: &[Program], running: &[Running], room: Room) -> Option<usize> {
     let platforms = running.iter().filter(|it| it.program.has_platform()).count();
-    let others = running.len() - platforms;
-    waiting.iter().position(|it| if it.has_platform() { platforms < room.platforms } else { others < room.others })
+    let has_room = |it: &Program| running.len() < room.programs && (!it.has_platform() || platforms < room.platforms);
+    waiting.iter().position(has_room)
 }
 
 /// Shows all that a program printed.
@@ -139,11 +141,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_small_machine_carries_one_platform_at_a_time_and_a_large_one_as_many_as_its_cores_can_feed() {
-        assert_eq!(Room::of(2, 1 << 30), Room { platforms: 1, others: 1 });
-        assert_eq!(Room::of(2, 3 << 30), Room { platforms: 2, others: 1 });
-        assert_eq!(Room::of(2, 64 << 30), Room { platforms: 3, others: 1 });
-        assert_eq!(Room::of(8, 64 << 30), Room { platforms: 9, others: 4 });
+    fn as_many_run_as_there_are_cores_and_as_many_platforms_as_memory_holds() {
+        assert_eq!(Room::of(1, 1 << 30), Room { programs: 2, platforms: 1 });
+        assert_eq!(Room::of(2, 3 << 30), Room { programs: 2, platforms: 2 });
+        assert_eq!(Room::of(8, 3 << 30), Room { programs: 8, platforms: 2 });
+        assert_eq!(Room::of(8, 64 << 30), Room { programs: 8, platforms: 8 });
     }
 
     #[test]
