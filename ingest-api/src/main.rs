@@ -11,7 +11,7 @@ use ingest_api::worker::{epoch, retire};
 use ingest_api::{auth, config, migrate, openapi, relay, serve, verify, worker};
 use runtime::config::load;
 use runtime::dead_letter::{Filter, redrive};
-use runtime::lifecycle::{DRAIN_BUDGET, Shutdown, exit_code};
+use runtime::lifecycle::{DRAIN_BUDGET, Shutdown, exit_code, say};
 use runtime::ops::{self, Health};
 use runtime::pg::{Limits, Writer, pool_with};
 use tokio::sync::Notify;
@@ -135,13 +135,7 @@ async fn main() -> ExitCode {
         Role::Redrive { topic, group, code, key, limit } => {
             exit_code(run_redrive(&topic, &group, Filter { error_code: code, key, ..Filter::default() }, limit).await)
         }
-        Role::Openapi => match openapi::text() {
-            Ok(text) => {
-                println!("{text}");
-                ExitCode::SUCCESS
-            }
-            Err(error) => exit_code(Err(error.into())),
-        },
+        Role::Openapi => exit_code(openapi::text().map_err(Into::into).and_then(|text| Ok(say(text)?))),
     }
 }
 
@@ -242,24 +236,21 @@ async fn run_replay(replay: Replay) -> anyhow::Result<()> {
     let cfg: config::Ledger = load()?;
     runtime::telemetry::init("ingest-api-replay", &cfg.log);
     let pool = ledger(&cfg)?.pool().clone();
-    println!("{}", replay.run(&mut *pool.acquire().await?).await?);
-    Ok(())
+    Ok(say(replay.run(&mut *pool.acquire().await?).await?)?)
 }
 
 async fn run_retire() -> anyhow::Result<()> {
     let cfg: config::Migrate = load()?;
     runtime::telemetry::init("ingest-api-retire", &cfg.log);
     let ledger = ledger(&config::Ledger { postgres: cfg.postgres, log: cfg.log })?;
-    println!("{}", serde_json::to_string(&retire::retire(&ledger, &cfg.kafka, &cfg.registry).await?)?);
-    Ok(())
+    Ok(say(serde_json::to_string(&retire::retire(&ledger, &cfg.kafka, &cfg.registry).await?)?)?)
 }
 
 async fn run_redrive(topic: &str, group: &str, filter: Filter, limit: usize) -> anyhow::Result<()> {
     let cfg: config::Topics = load()?;
     runtime::telemetry::init("ingest-api-redrive", &cfg.log);
     let done = redrive(&cfg.kafka, topic, group, &filter, limit).await?;
-    println!("{} dead letters read, {} matched, {} published again", done.read, done.matched, done.sent);
-    Ok(())
+    Ok(say(format_args!("{} dead letters read, {} matched, {} published again", done.read, done.matched, done.sent))?)
 }
 
 async fn run_verify(json: bool, journal: Option<PathBuf>, drain: u64) -> anyhow::Result<bool> {
@@ -282,9 +273,9 @@ async fn run_verify(json: bool, journal: Option<PathBuf>, drain: u64) -> anyhow:
     };
     let report = verify::run(&stores).await?;
     if json {
-        println!("{}", serde_json::to_string(&report)?)
+        say(serde_json::to_string(&report)?)?;
     } else {
-        println!("{report}")
+        say(&report)?;
     }
     Ok(report.agrees())
 }

@@ -24,7 +24,7 @@ use crate::app::AppState;
 use crate::auth::Auth;
 use crate::catalog_cache::CatalogCache;
 use crate::lanes::{LaneHandle, LanesConfig};
-use crate::{migrate, router};
+use crate::{connections, migrate, router};
 
 const WAIT_FOR_POSTGRES: Duration = Duration::from_secs(60);
 const PROBE: Duration = Duration::from_millis(500);
@@ -54,6 +54,7 @@ pub async fn run(
     health: Health,
 ) -> anyhow::Result<()> {
     let auth = Auth::new(auth)?;
+    connections::make_room(http.connections_max)?;
     health.set("postgres", false, "starting");
     let gate = pool_watched(postgres, "gate", GATE, &Limits::default(), &stop)?;
     let reads = pool_watched(postgres, "reads", READS, &Limits::default(), &stop)?;
@@ -81,20 +82,18 @@ pub async fn run(
         .with_context(|| format!("VORCA__HTTP__LISTEN: cannot listen on {}", http.listen))?;
     health.started();
     tracing::info!(address = %http.listen, "serving");
-    let served = serve(listener, router::router(app), &stop).await;
+    serve(listener, router::router(app), http, &stop).await;
     polling.abort();
     probing.abort();
     lanes.close();
-    served.context("the HTTP server ended")
+    Ok(())
 }
 
 /// Answers requests until `stop` and for as long after it as they need, within [`STOP_MAX`].
-async fn serve(listener: TcpListener, router: Router, stop: &Shutdown) -> std::io::Result<()> {
+async fn serve(listener: TcpListener, router: Router, http: &Http, stop: &Shutdown) {
     let requests = TaskTracker::new();
     let router = router.layer(from_fn_with_state(requests.clone(), hold));
-    let service = router.into_make_service_with_connect_info::<std::net::SocketAddr>();
-    let leaving = stop.clone();
-    let serving = axum::serve(listener, service).with_graceful_shutdown(async move { leaving.cancelled().await });
+    let serving = connections::serve(listener, router, http.connections_max, stop);
     let answered = async {
         stop.cancelled().await;
         requests.close();
@@ -103,10 +102,9 @@ async fn serve(listener: TcpListener, router: Router, stop: &Shutdown) -> std::i
         is_done
     };
     tokio::select! {
-        ended = serving.into_future() => ended,
+        () = serving => {}
         is_done = answered => {
             tracing::warn!(is_done, "stopped with connections open that no whole request came over");
-            Ok(())
         }
     }
 }

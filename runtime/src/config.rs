@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -75,6 +76,16 @@ pub struct ClickHouse {
 #[derive(Debug, Clone, Deserialize)]
 pub struct Http {
     pub listen: SocketAddr,
+    /// Clients connected at a time; one more is answered 503.
+    #[serde(default = "connections_max")]
+    pub connections_max: NonZeroU32,
+}
+
+impl Http {
+    /// This address, everything else by default.
+    pub fn at(listen: SocketAddr) -> Self {
+        Http { listen, connections_max: connections_max() }
+    }
 }
 
 /// The admin port: health and metrics, never public.
@@ -124,6 +135,10 @@ impl Level {
 
 fn one() -> i32 {
     1
+}
+
+fn connections_max() -> NonZeroU32 {
+    const { NonZeroU32::new(2_048).unwrap() }
 }
 
 fn issuer() -> String {
@@ -227,7 +242,9 @@ mod tests {
         assert_eq!(sample.postgres.url.expose_secret(), "postgres://u:p@h/d");
         assert_eq!((sample.kafka.brokers.as_str(), sample.kafka.replication_factor), ("k:9092", 3));
         assert_eq!(read(&[]).unwrap().kafka.replication_factor, 1);
-        assert_eq!(sample.http.listen.port(), 0);
+        assert_eq!((sample.http.listen.port(), sample.http.connections_max.get()), (0, 2_048));
+        let more = read(&[("VORCA__HTTP__CONNECTIONS_MAX", Some("9"))]).unwrap();
+        assert_eq!(more.http.connections_max.get(), 9);
         assert!(sample.redis.is_none());
         assert_eq!(sample.log.level, Level::Info);
         assert!(!format!("{sample:?}").contains("u:p@h"), "secrets must not be printed");
@@ -245,6 +262,8 @@ mod tests {
         assert!(text.starts_with("VORCA__KAFKA__REPLICATION_FACTOR"), "{text}");
         let text = refused(&[("VORCA__HTTP__LISTEN", Some("8080"))]);
         assert!(text.starts_with("VORCA__HTTP__LISTEN"), "{text}");
+        let text = refused(&[("VORCA__HTTP__CONNECTIONS_MAX", Some("0"))]);
+        assert!(text.starts_with("VORCA__HTTP__CONNECTIONS_MAX"), "{text}");
         let text = refused(&[("VORCA__LOG__LEVEL", Some("loud"))]);
         assert!(text.starts_with("VORCA__LOG__LEVEL") && text.contains("debug"), "{text}");
     }

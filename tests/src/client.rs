@@ -17,6 +17,8 @@ use crate::endpoints::Credentials;
 /// First pause of a retry; doubles up to [`PAUSE_MAX`], and each is drawn from zero to itself.
 const PAUSE_FIRST: Duration = Duration::from_millis(200);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
+/// How long a request is sent again before its outcome is left unknown.
+const PATIENCE: Duration = Duration::from_secs(180);
 /// A token is renewed when it has less than this to live.
 const TOKEN_MARGIN: Duration = Duration::from_secs(60);
 
@@ -158,7 +160,7 @@ impl Client {
             .timeout(Duration::from_secs(120))
             .pool_idle_timeout(Duration::from_secs(20))
             .build()?;
-        Ok(Client::over(http, api, identity, Duration::from_secs(60)))
+        Ok(Client::over(http, api, identity, PATIENCE))
     }
 
     /// The same over a shared connection pool, with its own patience for retries.

@@ -15,6 +15,7 @@ pub mod metrics;
 pub mod plant;
 pub mod replay;
 pub mod stack;
+pub mod steps;
 pub mod tail;
 pub mod terminal;
 pub mod till;

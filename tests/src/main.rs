@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 use e2e::launcher;
 use e2e::stack::{Layout, NotRunning, Service, clickhouse_host, supervisor};
 use e2e::tail;
+use nix::sys::signal::{SigHandler, Signal, signal};
 
 /// Vorca POS on this machine: real servers, the platform, a demonstration business.
 #[derive(Parser)]
@@ -87,6 +88,13 @@ enum Command {
         #[arg(long)]
         throwaway_of: Option<i32>,
     },
+    /// What cargo starts in place of a test program
+    #[command(hide = true)]
+    NoteProgram {
+        file: PathBuf,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<String>,
+    },
     /// The process around ClickHouse's engine
     #[command(hide = true)]
     ClickhouseHost {
@@ -119,12 +127,21 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Supervise { run, throwaway_of } => {
             supervisor::run(Layout::of_run(run, throwaway_of.is_some())?, throwaway_of)?;
         }
+        Command::NoteProgram { file, command } => launcher::test::programs::note(&file, command)?,
         Command::ClickhouseHost { library, arguments } => {
             let code = clickhouse_host::run(&library, &arguments)?;
             return Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)));
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A reader that goes away (`./dev status | head`) ends a command, quietly, as it ends any other tool.
+#[allow(unsafe_code)] // The only way to give a signal its default back.
+fn end_with_the_reader() {
+    // SAFETY: no handler is installed, only the default; nothing else has run in this process yet.
+    let restored = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) };
+    restored.expect("SIGPIPE has a default");
 }
 
 fn main() -> ExitCode {
@@ -136,6 +153,10 @@ fn main() -> ExitCode {
             return if error.use_stderr() { ExitCode::from(64) } else { ExitCode::SUCCESS };
         }
     };
+    // The other two serve sockets and pipes whose other end may go away.
+    if !matches!(command, Command::Supervise { .. } | Command::ClickhouseHost { .. }) {
+        end_with_the_reader();
+    }
     match run(command) {
         Ok(code) => code,
         Err(error) => {

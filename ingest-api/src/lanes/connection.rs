@@ -1,14 +1,14 @@
 //! The one connection of a lane: its own time limits, and plans that never depend on what was sold so far.
 
+use std::time::Duration;
+
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions, Connection, Executor};
 
 /// The lane's session settings. The lane runs two statements, both over arrays joined to indexed tables: only
 /// index look-ups are ever right, whatever the statistics of a young table say. Pages cost nothing (what a lane touches
 /// is in memory), so that reading a whole small index never looks cheaper than descending it a few times.
-const SETTINGS: [(&str, &str); 13] = [
-    ("statement_timeout", "2s"),
-    ("lock_timeout", "1s"),
+const SETTINGS: [(&str, &str); 11] = [
     ("idle_in_transaction_session_timeout", "5s"),
     ("plan_cache_mode", "force_generic_plan"),
     ("enable_seqscan", "off"),
@@ -31,8 +31,11 @@ pub struct LaneConnection {
 }
 
 impl LaneConnection {
-    pub fn new(options: PgConnectOptions) -> Self {
-        let options = options.options(SETTINGS).disable_statement_logging();
+    /// A statement is given up after `statement_max`, a lock it waits for after half of that.
+    pub fn new(options: PgConnectOptions, statement_max: Duration) -> Self {
+        let limit_ms = |limit: Duration| format!("{}ms", limit.as_millis());
+        let limits = [("statement_timeout", limit_ms(statement_max)), ("lock_timeout", limit_ms(statement_max / 2))];
+        let options = options.options(SETTINGS).options(limits).disable_statement_logging();
         LaneConnection { options, open: None, begun: 0 }
     }
 

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use runtime::names;
-use sqlx::postgres::PgConnectOptions;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
@@ -45,12 +44,11 @@ pub(super) struct Lane {
 impl Lane {
     pub(super) fn new(
         number: usize,
-        options: PgConnectOptions,
+        connection: LaneConnection,
         catalog: Arc<CatalogCache>,
         committed: Arc<Notify>,
         queue: mpsc::Receiver<Waiting>,
     ) -> Self {
-        let connection = LaneConnection::new(options);
         Lane {
             number,
             connection,

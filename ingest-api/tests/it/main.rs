@@ -6,6 +6,7 @@ mod access;
 mod auth;
 mod bad_input;
 mod catalog;
+mod connections;
 mod epoch;
 mod feeds;
 mod frozen_leader;

@@ -166,6 +166,7 @@ fn sell(endpoints: &Endpoints, options: &Options) -> Result<()> {
         patience: standard.patience,
         rate: options.rate,
         locations: options.locations.or(known.as_ref().map(|it| it.locations)).unwrap_or(standard.locations),
+        variants: known.as_ref().map_or(standard.variants, |it| it.variants),
         seed: options.seed.or(known.as_ref().map(|it| it.seed)).unwrap_or(standard.seed),
         from: options.from,
     };
@@ -174,7 +175,7 @@ fn sell(endpoints: &Endpoints, options: &Options) -> Result<()> {
         "--rate is a number of sales a second above 0"
     );
     if known.is_some_and(|it| it.is_complete) && wanted.sales == 0 {
-        State::find_or_start(&endpoints.run_dir, wanted.seed, wanted.locations, wanted.from)?;
+        State::find_or_start(&endpoints.run_dir, &wanted)?;
         eprintln!("The data of last time is there; nothing is sold. To sell more: ./dev up --sales 1000");
         return Ok(());
     }

@@ -290,6 +290,24 @@ fn detach(command: &mut Command) {
     }
 }
 
+/// The child is killed when the thread that starts it ends, however that ends.
+#[allow(unsafe_code)] // pre_exec is the only way to act between fork and exec.
+pub fn die_with_this_thread(command: &mut Command) {
+    let parent = nix::unistd::getpid();
+    let before_exec = move || {
+        nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+        // The parent may have died before the line above took effect.
+        if nix::unistd::getppid() != parent {
+            return Err(std::io::Error::from(nix::errno::Errno::ESRCH));
+        }
+        Ok(())
+    };
+    // SAFETY: prctl and getppid are async-signal-safe; nothing is allocated and no lock is taken.
+    unsafe {
+        command.pre_exec(before_exec);
+    }
+}
+
 /// Will a stop also write the start-up caches of the JVMs, as the first one on a machine does?
 pub fn records_caches(layout: &Layout) -> bool {
     jvm::is_recorded_at_stop(layout)

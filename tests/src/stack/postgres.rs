@@ -130,7 +130,7 @@ fn make_databases(folder: &Path, data: &Path, identity: &Identity) -> Result<()>
 }
 
 /// A server whose parent was killed may still be writing: a new one must not start before the last of it is gone.
-fn end_leftovers(data: &Path) {
+pub fn end_leftovers(data: &Path) {
     let deadline = Instant::now() + Duration::from_secs(5);
     loop {
         let left = process::working_in(data);
