@@ -211,3 +211,68 @@ async fn every_node_shuts_out_a_user_whose_rights_changed(pool: PgPool) {
     let listed = world.owner.get(&format!("{path}/sessions")).await.expect(200);
     assert_eq!(listed["sessions"].as_array().unwrap().len(), 1);
 }
+
+#[sqlx::test(migrations = "../migrations/postgres")]
+async fn verify_names_a_session_with_other_than_its_one_live_token(pool: PgPool) {
+    use ingest_api::verify::{Report, sessions};
+    let world = world(&pool).await;
+    anna(&world).await;
+    let signed_in = sign_in(&world.nobody(), "anna", PASSWORD).await;
+    let ended = sign_in(&world.nobody(), "anna", PASSWORD).await;
+    ended.caller.send("POST", "/auth/logout", &[], None).await.expect(200);
+    let look = async || {
+        let mut report = Report::default();
+        sessions::check(&pool, &mut report).await.unwrap();
+        report
+    };
+    assert!(look().await.agrees());
+    for (session, planted) in [
+        (&ended.session_id, "update refresh_tokens set state = 'live' where session_id = $1"),
+        (&signed_in.session_id, "update refresh_tokens set state = 'spent' where session_id = $1"),
+    ] {
+        let id: uuid::Uuid = session.parse().unwrap();
+        sqlx::query(planted).bind(id).execute(&pool).await.unwrap();
+        let report = look().await;
+        assert!(!report.agrees() && report.to_string().contains(session.as_str()), "{report}");
+    }
+    sqlx::query("drop index refresh_tokens_one_live").execute(&pool).await.unwrap();
+    let twice = "insert into refresh_tokens (token_hash, session_id, generation, state)
+                 select sha256(token_hash), session_id, generation + n, 'live' from refresh_tokens, generate_series(1, 2) n
+                  where session_id = $1";
+    let id: uuid::Uuid = signed_in.session_id.parse().unwrap();
+    sqlx::query(twice).bind(id).execute(&pool).await.unwrap();
+    assert!(look().await.to_string().contains("2 live"));
+}
+
+#[sqlx::test(migrations = "../migrations/postgres")]
+async fn what_is_left_of_sessions_is_forgotten_in_time(pool: PgPool) {
+    let world = world(&pool).await;
+    anna(&world).await;
+    let device = Device::new();
+    let first = text(&device_session(&world, &device).await, "refresh_token");
+    next(&refresh(&world, &first, Some(&device)).await);
+    let old = sign_in(&world.nobody(), "anna", PASSWORD).await;
+    old.caller.send("POST", "/auth/logout", &[], None).await.expect(200);
+    let counts = async || {
+        ingest_api::worker::upkeep::forget_sessions(&pool).await.unwrap();
+        (
+            world
+                .count(
+                    "select count(*) from sessions where user_id in (select user_id from users where login = 'anna')",
+                )
+                .await,
+            world.count("select count(*) from refresh_tokens where successor is not null").await,
+        )
+    };
+    assert_eq!(counts().await, (2, 1));
+    seconds_pass(&pool, 11).await;
+    assert_eq!(counts().await, (2, 0));
+    sqlx::query("update sessions set ended_at = ended_at - interval '8 days'").execute(&pool).await.unwrap();
+    assert_eq!(counts().await, (1, 0));
+    assert_eq!(
+        refresh(&world, &first, Some(&device)).await.status,
+        401,
+        "a spent token of a session that lasts is known"
+    );
+    assert_eq!(live(&world).await, 0);
+}
