@@ -189,3 +189,54 @@ async fn a_stolen_till_is_shut_out_at_once_and_another_device_goes_on(pool: PgPo
     assert_eq!(standing(&world, &lease).await["revoke_reason"], "another device was enrolled");
     until_shut_out(&again.caller, "/catalog/changes").await;
 }
+
+#[sqlx::test(migrations = "../migrations/postgres")]
+async fn offline_lease_after_revoke_is_accepted_and_flagged(pool: PgPool) {
+    let world = world(&pool).await;
+    let till = till(&world).await;
+    let lease = till.sign_in("anna", PIN).await.expect(201);
+    let sale = |number: i64, lease: &Value, occurred_at: DateTime<Utc>| {
+        json!({"sale_id": uuid::Uuid::now_v7(), "location_id": world.here, "terminal_seq": number,
+            "receipt": {"series_epoch": 1, "number": number}, "cashier_id": till.cashier, "lease_id": lease,
+            "occurred_at": occurred_at, "currency": "EUR",
+            "lines": [{"line_no": 1, "variant_id": world.variants[0], "qty": 1000}],
+            "tenders": [{"kind": "cash", "amount_minor": 250}], "total_minor": 250})
+    };
+    let sell = async |sale: &Value| till.caller.post_keyed("/sales", &uuid::Uuid::new_v4().to_string(), sale).await;
+    let flags = |answer: crate::world::Answer| {
+        let flags = answer.expect(201)["flags"].as_array().unwrap().clone();
+        flags.into_iter().filter(|flag| flag != "oversold").collect::<Vec<_>>()
+    };
+    let id = &lease["lease_id"];
+    assert!(flags(sell(&sale(1, id, Utc::now())).await).is_empty());
+    // Revoked because the cashier may not sell there any more: what was sold under it is a fact.
+    let path = format!("/users/{}", till.cashier);
+    let etag = world.owner.get(&path).await.etag();
+    world.owner.patch(&path, &etag, json!({"grants": []})).await.expect(200);
+    let offline = sale(2, id, Utc::now() - TimeDelta::minutes(5));
+    assert_eq!(flags(sell(&offline).await), ["stale_lease"]);
+    sell(&offline).await.expect(200);
+    assert_eq!(sell(&sale(3, &Value::Null, Utc::now())).await.problem().0, 403, "without the lease she may not");
+    let stored: Vec<String> = sqlx::query_scalar(
+        "select lease_id::text from documents where 'stale_lease' = any(flags) and terminal_id::text = $1",
+    )
+    .bind(&till.terminal)
+    .fetch_all(&pool)
+    .await
+    .unwrap();
+    assert_eq!(stored, [text(&lease, "lease_id")]);
+    // One that had run out when the sale was made, and one that ran out afterwards.
+    sqlx::query("update leases set revoked_at = null, revoke_reason = null, expires_at = now() - interval '1 hour'")
+        .execute(&pool)
+        .await
+        .unwrap();
+    assert_eq!(flags(sell(&sale(3, id, Utc::now())).await), ["stale_lease"]);
+    assert!(flags(sell(&sale(4, id, Utc::now() - TimeDelta::hours(2))).await).is_empty());
+    // A lease of nobody, of another cashier or another terminal is none.
+    let manager = world.new_user("boss", "manager", Some(&world.here)).await;
+    let mut foreign = sale(5, id, Utc::now());
+    foreign["cashier_id"] = json!(manager);
+    for wrong in [foreign, sale(5, &json!(uuid::Uuid::now_v7()), Utc::now())] {
+        assert_eq!(sell(&wrong).await.problem(), (422, "invalid_value".into(), "/lease_id".into()));
+    }
+}
