@@ -43,7 +43,7 @@ async fn half_a_request_does_not_hold_up_the_stop(_: PgPoolOptions, options: PgC
     let serving = {
         let (stop, url) = (stop.clone(), options.to_url_lossy().to_string());
         tokio::spawn(async move {
-            let (postgres, http) = (Postgres { url: url.into() }, Http { listen });
+            let (postgres, http) = (Postgres { url: url.into() }, Http { listen, trusted_proxies: Default::default() });
             serve::run(&postgres, &http, &auth_config(), None, Arc::default(), stop, Health::new()).await
         })
     };
