@@ -60,7 +60,11 @@ pub async fn run(
     let writes = pool_watched(postgres, "writes", WRITES, &Limits::default(), &stop)?;
     ping(&gate, WAIT_FOR_POSTGRES).await?;
     migrate::is_current(&gate).await.map_err(anyhow::Error::msg)?;
-    keys::read(&auth, &gate).await.context("VORCA__AUTH__SIGNING_KEY is not the one this database was begun with")?;
+    let is_same = async {
+        keys::read(&auth, &gate).await?;
+        keys::require_root(&auth, &gate).await
+    };
+    is_same.await.context("VORCA__AUTH__SIGNING_KEY is not the key that this database was begun with")?;
     let catalog = CatalogCache::load(gate.clone()).await.context("reading the catalog")?;
     let options: PgConnectOptions = postgres.url.expose_secret().parse().context("VORCA__POSTGRES__URL")?;
     let lanes = LaneHandle::start(options, catalog.clone(), committed.clone(), &LanesConfig::default(), stop.tasks());

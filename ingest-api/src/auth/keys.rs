@@ -155,6 +155,14 @@ pub async fn read(auth: &Auth, pool: &PgPool) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// An error when the configured key is another than the one under which this database holds sealed secrets.
+pub async fn require_root(auth: &Auth, pool: &PgPool) -> anyhow::Result<()> {
+    match crate::db::second_factors::any(pool).await? {
+        Some((user_id, sealed)) => auth.seals.open(Purpose::SecondFactor, user_id.as_bytes(), &sealed).map(drop),
+        None => Ok(()),
+    }
+}
+
 /// Keeps `auth` up to date for as long as it is awaited.
 pub async fn follow(auth: Arc<Auth>, pool: PgPool) {
     loop {

@@ -101,6 +101,13 @@ pub async fn standing(
     .await
 }
 
+/// Some sealed secret, if there is one.
+pub async fn any(executor: impl PgExecutor<'_>) -> Result<Option<(Uuid, Vec<u8>)>, sqlx::Error> {
+    sqlx::query_as("select user_id, secret from second_factors where secret is not null limit 1")
+        .fetch_optional(executor)
+        .await
+}
+
 /// Whether one of the user's roles needs a second factor: owner and it_admin always, others as the policy says.
 pub async fn is_compulsory(conn: &mut PgConnection, user_id: Uuid) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar(

@@ -94,4 +94,6 @@ async fn a_key_is_worth_nothing_without_the_configured_one(pool: PgPool) {
     config.signing_key = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g\n-----END PRIVATE KEY-----\n".to_owned().into();
     let stranger = Auth::new(&config).unwrap();
     assert!(keys::read(&stranger, &pool).await.is_err());
+    assert!(keys::require_root(&stranger, &pool).await.is_err(), "the owner's second factor is sealed too");
+    keys::require_root(&world.app.auth, &pool).await.unwrap();
 }
