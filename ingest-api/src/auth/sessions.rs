@@ -26,6 +26,7 @@ use crate::db::sessions as db;
 use crate::edits::json_response;
 use crate::error::ApiError;
 use crate::extract::PathId;
+use crate::users::is_in_charge;
 
 /// A session lasts so long at most, however often it is refreshed.
 const LIFETIME_DAYS: i64 = 30;
@@ -145,7 +146,8 @@ pub async fn list_of_user(
     PathId(user_id): PathId,
 ) -> Result<Response, ApiError> {
     let mut tx = app.snapshot().await?;
-    in_charge(&mut tx, &access, user_id).await?;
+    let user = crate::db::users::find(&mut tx, user_id).await?;
+    user.filter(|user| is_in_charge(&access, &user.grants)).ok_or_else(|| ApiError::not_found("user"))?;
     list(&app, user_id, None).await
 }
 
