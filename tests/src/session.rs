@@ -20,6 +20,8 @@ const FILE: &str = "owner-session.json";
 const STEP_SECONDS: u64 = 30;
 /// A token is renewed when it has less than this to live.
 const MARGIN_SECONDS: i64 = 60;
+/// A proof is good for five minutes; less what a request may take on its way.
+const FRESH_SECONDS: i64 = 270;
 
 /// What the file holds. Nothing of it is printed but by `./dev totp`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -31,6 +33,8 @@ struct Kept {
     access_token: String,
     expires_at: DateTime<Utc>,
     refresh_token: String,
+    /// How long the last proof of the second factor opens what asks for a fresh one.
+    fresh_until: DateTime<Utc>,
     /// The half minute whose code was sent last: it counts no second time.
     last_step: u64,
 }
@@ -57,6 +61,7 @@ impl Session {
         if renew_at(&kept) <= Utc::now() || refused == Some(kept.access_token.as_str()) {
             if !self.refresh(api, &mut kept).await? {
                 self.log_in(api, &mut kept).await?;
+                kept.fresh_until = Utc::now() + TimeDelta::seconds(FRESH_SECONDS);
             }
             self.write(&kept)?;
         }
@@ -67,7 +72,13 @@ impl Session {
     pub async fn step_up(&self, api: &Client, token: &str) -> Result<(), ApiError> {
         let _turn = self.turn().await?;
         let mut kept = self.read()?;
-        self.post_with_code(api, &mut kept, ("/auth/step-up", json!({})), Some(token)).await.map(drop)
+        // Somebody else may have done it while this one waited for its turn.
+        if kept.fresh_until > Utc::now() {
+            return Ok(());
+        }
+        self.post_with_code(api, &mut kept, ("/auth/step-up", json!({})), Some(token)).await?;
+        kept.fresh_until = Utc::now() + TimeDelta::seconds(FRESH_SECONDS);
+        self.write(&kept)
     }
 
     /// The secret of the second factor, in base32, once there is one.
