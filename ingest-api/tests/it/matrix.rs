@@ -95,6 +95,8 @@ impl Matrix {
         let n = self.next.fetch_add(1, Ordering::Relaxed);
         let name = format!("t{n}-{}", column.heading().replace(" everywhere", "-all"));
         let (world, here) = (&self.world, Some(self.own.location.as_str()));
+        // The owner's log-in may be longer ago than what makes users and clients allows.
+        sqlx::query("update sessions set proved_at = now()").execute(&world.pool).await.unwrap();
         let (role, location) = match column {
             Column::Nobody => return Who { caller: world.nobody(), signed_in: None },
             Column::Terminal => return Who { caller: self.own.till.clone(), signed_in: None },
@@ -103,8 +105,6 @@ impl Matrix {
             Column::Here(role) => (role, here),
             Column::Everywhere(role) => (role, None),
         };
-        // The owner's log-in may be longer ago than what makes users and clients allows.
-        sqlx::query("update sessions set proved_at = now()").execute(&world.pool).await.unwrap();
         world.new_user(&name, role.as_str(), location).await;
         let signed_in = sign_in(&world.nobody(), &name, PASSWORD).await;
         Who { caller: signed_in.caller.clone(), signed_in: Some(signed_in) }
