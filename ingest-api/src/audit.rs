@@ -55,6 +55,25 @@ impl<'a> Entry<'a> {
             is_refused: false,
         }
     }
+    /// An act of a command line task: nobody's.
+    pub fn of_task(action: &'a str, target: String) -> Self {
+        Entry {
+            location: None,
+            actor: Uuid::nil(),
+            role: String::new(),
+            action,
+            target,
+            before: None,
+            after: None,
+            reason: "",
+            terminal: None,
+            is_refused: false,
+        }
+    }
+    pub fn refused(mut self) -> Self {
+        self.is_refused = true;
+        self
+    }
     pub fn at(mut self, location: LocationId) -> Self {
         self.location = Some(location);
         self

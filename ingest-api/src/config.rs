@@ -79,7 +79,7 @@ pub struct Verify {
     pub log: Log,
 }
 
-/// Tasks that need Postgres alone: `create-owner`, `raise-epoch`, `relay replay`.
+/// Tasks that need Postgres alone: `create-owner`, `reset-sign-in`, `raise-epoch`, `relay replay`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ledger {
@@ -93,6 +93,16 @@ pub struct Ledger {
 #[serde(deny_unknown_fields)]
 pub struct Topics {
     pub kafka: Kafka,
+    #[serde(default)]
+    pub log: Log,
+}
+
+/// Tasks on the keys of access tokens: `keys rotate`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Keys {
+    pub postgres: Postgres,
+    pub auth: Auth,
     #[serde(default)]
     pub log: Log,
 }

@@ -19,7 +19,7 @@ use anyhow::Context as _;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
-use axum::middleware::from_fn;
+use axum::middleware::from_fn_with_state;
 use axum::response::Response;
 use axum::serve::Listener;
 use hyper::Request;
@@ -28,7 +28,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use runtime::config::ConfigError;
+use runtime::config::{ConfigError, TrustedProxies};
 use runtime::lifecycle::Shutdown;
 use runtime::names;
 use tokio::io::{AsyncRead, ReadBuf, join};
@@ -69,7 +69,7 @@ pub fn make_room(connections_max: NonZeroU32) -> anyhow::Result<()> {
 /// closed. Then returns when every client has its answer and is gone.
 pub async fn serve(mut listener: TcpListener, router: Router, connections_max: NonZeroU32, stop: &Shutdown) {
     let full = || async { ApiError::unavailable("overloaded", "too many connections are open") };
-    let full = Router::new().fallback(full).layer(from_fn(context::stamp));
+    let full = Router::new().fallback(full).layer(from_fn_with_state(TrustedProxies::default(), context::stamp));
     let open = Door::new(router, connections_max.get() as usize, true);
     let turning_away = Door::new(full, TURNED_AWAY_MAX, false);
     let guests = TaskTracker::new();

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::access::Access;
 use crate::app::AppState;
 use crate::audit::{self, Entry};
-use crate::auth::login::random_text;
+use crate::auth::codes::random_text;
 use crate::catalog::upsert::BulkTurn;
 use crate::checks::{BULK_ROWS_MAX, CODE_CHARS_MAX, Checks};
 use crate::context::Context;

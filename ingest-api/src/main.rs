@@ -53,6 +53,18 @@ enum Role {
         #[arg(long)]
         json: bool,
     },
+    /// Lets a user in again who lost password and second factor: prints a one-time code for POST /auth/password-reset
+    ResetSignIn {
+        #[arg(long)]
+        login: String,
+        #[arg(long)]
+        json: bool,
+    },
+    /// The keys that sign access tokens
+    Keys {
+        #[command(subcommand)]
+        task: KeysTask,
+    },
     /// Begins a new epoch after a restore; prints `LOCATION_ID KEPT_SEQ` lines for `sinks withdraw`
     RaiseEpoch {
         #[arg(long)]
@@ -75,6 +87,16 @@ enum Role {
     },
     /// Prints the OpenAPI document
     Openapi,
+}
+
+#[derive(Subcommand)]
+enum KeysTask {
+    /// Makes a new signing key; tokens of the one before live to their end
+    Rotate {
+        /// The new key signs now, and every token of before is refused from now on
+        #[arg(long)]
+        at_once: bool,
+    },
 }
 
 #[derive(Subcommand)]
@@ -131,6 +153,8 @@ async fn main() -> ExitCode {
         Role::All => exit_code(run_all().await),
         Role::Migrate => exit_code(run_migrate().await),
         Role::CreateOwner { login, json } => exit_code(create_owner(&login, json).await),
+        Role::ResetSignIn { login, json } => exit_code(reset_sign_in(&login, json).await),
+        Role::Keys { task: KeysTask::Rotate { at_once } } => exit_code(rotate_keys(at_once).await),
         Role::RaiseEpoch { reason } => exit_code(raise_epoch(&reason).await),
         Role::Redrive { topic, group, code, key, limit } => {
             exit_code(run_redrive(&topic, &group, Filter { error_code: code, key, ..Filter::default() }, limit).await)
@@ -209,12 +233,39 @@ fn ledger(cfg: &config::Ledger) -> anyhow::Result<Writer> {
 async fn create_owner(login: &str, json: bool) -> anyhow::Result<()> {
     let cfg: config::Ledger = load()?;
     runtime::telemetry::init("ingest-api-create-owner", &cfg.log);
-    let owner = auth::login::create_owner(&ledger(&cfg)?, login).await.map_err(|error| anyhow::anyhow!("{error}"))?;
+    let owner = auth::create_owner(&ledger(&cfg)?, login).await.map_err(|error| anyhow::anyhow!("{error}"))?;
     if json {
         println!("{}", serde_json::to_string(&owner)?);
     } else {
         println!("Owner {} made. Password (shown only now): {}", owner.login, owner.password);
     }
+    Ok(())
+}
+
+async fn reset_sign_in(login: &str, json: bool) -> anyhow::Result<()> {
+    let cfg: config::Ledger = load()?;
+    runtime::telemetry::init("ingest-api-reset-sign-in", &cfg.log);
+    let writer = ledger(&cfg)?;
+    let reset = auth::first_owner::reset_sign_in(&writer, login).await.map_err(|error| anyhow::anyhow!("{error}"))?;
+    if json {
+        println!("{}", serde_json::to_string(&reset)?);
+    } else {
+        println!(
+            "{}: no second factor, no session. Code for a new password (shown only now): {}",
+            reset.login, reset.reset_code
+        );
+    }
+    Ok(())
+}
+
+async fn rotate_keys(at_once: bool) -> anyhow::Result<()> {
+    let cfg: config::Keys = load()?;
+    runtime::telemetry::init("ingest-api-keys", &cfg.log);
+    let writer = ledger(&config::Ledger { postgres: cfg.postgres, log: cfg.log })?;
+    let auth = auth::Auth::new(&cfg.auth)?;
+    auth::keys::read(&auth, writer.pool()).await?;
+    let rotated = auth::keys::rotate(auth, &writer, at_once).await.map_err(|error| anyhow::anyhow!("{error}"))?;
+    println!("{}", serde_json::to_string(&rotated)?);
     Ok(())
 }
 

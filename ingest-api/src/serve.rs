@@ -21,7 +21,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio_util::task::TaskTracker;
 
 use crate::app::AppState;
-use crate::auth::Auth;
+use crate::auth::{Auth, keys};
 use crate::catalog_cache::CatalogCache;
 use crate::lanes::{LaneHandle, LanesConfig};
 use crate::{connections, migrate, router};
@@ -61,11 +61,17 @@ pub async fn run(
     let writes = pool_watched(postgres, "writes", WRITES, &Limits::default(), &stop)?;
     ping(&gate, WAIT_FOR_POSTGRES).await?;
     migrate::is_current(&gate).await.map_err(anyhow::Error::msg)?;
+    let is_same = async {
+        keys::read(&auth, &gate).await?;
+        keys::require_root(&auth, &gate).await
+    };
+    is_same.await.context("VORCA__AUTH__SIGNING_KEY is not the key that this database was begun with")?;
     let catalog = CatalogCache::load(gate.clone()).await.context("reading the catalog")?;
     let options: PgConnectOptions = postgres.url.expose_secret().parse().context("VORCA__POSTGRES__URL")?;
     let lanes = LaneHandle::start(options, catalog.clone(), committed.clone(), &LanesConfig::default(), stop.tasks());
     let polling = tokio::spawn(catalog.clone().poll());
     let probing = tokio::spawn(probe(gate.clone(), health.clone()));
+    let following = tokio::spawn(keys::follow(Arc::clone(&auth), gate.clone()));
     let app = AppState {
         reads,
         gate,
@@ -75,6 +81,7 @@ pub async fn run(
         committed,
         auth,
         bulk: Arc::new(Semaphore::new(1)),
+        proxies: http.trusted_proxies.clone(),
         reports: clickhouse.map(Store::of),
     };
     let listener = TcpListener::bind(http.listen)
@@ -84,6 +91,7 @@ pub async fn run(
     tracing::info!(address = %http.listen, "serving");
     serve(listener, router::router(app), http, &stop).await;
     polling.abort();
+    following.abort();
     probing.abort();
     lanes.close();
     Ok(())

@@ -7,9 +7,11 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::net::SocketAddr;
+use std::net::{AddrParseError, IpAddr, SocketAddr};
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
+use ipnet::IpNet;
 use secrecy::SecretString;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -79,12 +81,43 @@ pub struct Http {
     /// Clients connected at a time; one more is answered 503.
     #[serde(default = "connections_max")]
     pub connections_max: NonZeroU32,
+    /// Addresses and networks of proxies whose `X-Forwarded-For` is believed, separated by commas; none by default.
+    #[serde(default)]
+    pub trusted_proxies: TrustedProxies,
 }
 
 impl Http {
     /// This address, everything else by default.
     pub fn at(listen: SocketAddr) -> Self {
-        Http { listen, connections_max: connections_max() }
+        Http { listen, connections_max: connections_max(), trusted_proxies: TrustedProxies::default() }
+    }
+}
+
+/// Proxies that may say on whose behalf a request comes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TrustedProxies(Arc<[IpNet]>);
+
+impl TrustedProxies {
+    pub fn contains(&self, address: IpAddr) -> bool {
+        self.0.iter().any(|net| net.contains(&address))
+    }
+}
+
+impl std::str::FromStr for TrustedProxies {
+    type Err = AddrParseError;
+    fn from_str(text: &str) -> Result<Self, AddrParseError> {
+        let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+        parts
+            .map(|part| part.parse().or_else(|_| part.parse::<IpAddr>().map(IpNet::from)))
+            .collect::<Result<_, _>>()
+            .map(TrustedProxies)
+    }
+}
+
+impl<'de> Deserialize<'de> for TrustedProxies {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(|_| serde::de::Error::custom("expected addresses or networks, separated by commas"))
     }
 }
 
@@ -248,6 +281,20 @@ mod tests {
         assert!(sample.redis.is_none());
         assert_eq!(sample.log.level, Level::Info);
         assert!(!format!("{sample:?}").contains("u:p@h"), "secrets must not be printed");
+    }
+
+    #[test]
+    fn trusted_proxies_are_addresses_and_networks() {
+        let proxies = |text| read(&[("VORCA__HTTP__TRUSTED_PROXIES", Some(text))]).unwrap().http.trusted_proxies;
+        let some = proxies("10.1.0.0/16, 192.0.2.7,2001:db8::/32");
+        for (address, is_trusted) in
+            [("10.1.2.3", true), ("10.2.0.1", false), ("192.0.2.7", true), ("192.0.2.8", false), ("2001:db8::7", true)]
+        {
+            assert_eq!(some.contains(address.parse().unwrap()), is_trusted, "{address}");
+        }
+        assert_eq!(proxies(""), TrustedProxies::default());
+        let text = refused(&[("VORCA__HTTP__TRUSTED_PROXIES", Some("10.0.0.0/8, proxy.example"))]);
+        assert!(text.starts_with("VORCA__HTTP__TRUSTED_PROXIES"), "{text}");
     }
 
     #[test]

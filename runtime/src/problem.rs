@@ -32,6 +32,7 @@ codes! {
     IdempotencyKeyRequired = "idempotency_key_required", 400, false, "This request needs an Idempotency-Key header.";
     IdempotencyKeyInvalid = "idempotency_key_invalid", 400, false, "The Idempotency-Key header is not usable.";
     Unauthenticated = "unauthenticated", 401, false, "A valid access token is required.";
+    SecondFactorRequired = "second_factor_required", 401, false, "This log-in needs a code of the second factor too.";
     Forbidden = "forbidden", 403, false, "This is not permitted.";
     ApprovalRequired = "approval_required", 403, false, "This needs the approval of another person.";
     ReauthRequired = "reauth_required", 403, false, "This needs a fresh log-in.";

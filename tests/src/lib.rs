@@ -14,6 +14,7 @@ pub mod launcher;
 pub mod metrics;
 pub mod plant;
 pub mod replay;
+pub mod session;
 pub mod stack;
 pub mod steps;
 pub mod tail;

@@ -30,6 +30,8 @@ enum Command {
     Env,
     /// What runs, since when, with how much memory
     Status,
+    /// Print the code of the Owner's second factor
+    Totp,
     /// The last lines of a service's log, or of every one
     Logs {
         service: Option<Service>,
@@ -111,6 +113,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Services => launcher::services()?,
         Command::Env => launcher::env()?,
         Command::Status => return launcher::status(),
+        Command::Totp => launcher::totp()?,
         Command::Logs { service, lines, follow } => launcher::logs(service, lines, follow)?,
         Command::Till { location } => launcher::tools::till(location.as_deref())?,
         Command::Tail { topic, from_beginning, limit } => {

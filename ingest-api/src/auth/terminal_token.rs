@@ -82,7 +82,8 @@ pub async fn issue_terminal_token(
         .map_err(|_| ApiError::unauthenticated())?;
     spend_nonce(&app, &request, issued_at).await?;
     let subject = Subject::Terminal(TerminalId(request.terminal_id), LocationId(location_id));
-    let token: IssuedToken = app.auth.tokens.issue(subject, session_version).map_err(ApiError::internal)?;
+    let token: IssuedToken =
+        app.auth.tokens.issue(subject, Uuid::new_v4(), session_version).map_err(ApiError::internal)?;
     json_response(StatusCode::OK, &token)
 }
 

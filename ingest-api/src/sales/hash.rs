@@ -25,6 +25,8 @@ struct Canonical<'a> {
     receipt: Receipt,
     cashier_id: Uuid,
     customer_id: Option<Uuid>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lease_id: Option<Uuid>,
     occurred_at_micros: i64,
     currency: &'a str,
     lines: Vec<CanonicalLine<'a>>,
@@ -54,6 +56,7 @@ pub fn content_hash(sale: &ValidSale) -> [u8; 32] {
         receipt: sale.receipt,
         cashier_id: sale.cashier_id.0,
         customer_id: sale.customer_id.map(Into::into),
+        lease_id: sale.lease_id,
         occurred_at_micros: Timestamp::from(sale.cart.occurred_at).0,
         currency: &sale.cart.currency,
         lines: sale.cart.lines.iter().map(canonical_line).collect(),

@@ -14,6 +14,7 @@ mod ledger;
 mod looks;
 mod redis_view;
 mod report;
+pub mod sessions;
 mod topics;
 
 use std::path::PathBuf;
@@ -39,6 +40,7 @@ pub async fn run(stores: &Stores) -> anyhow::Result<Report> {
     let mut report = Report::default();
     ledger::drained(&stores.pg, stores.drain, &mut report).await?;
     ledger::check(&stores.pg, &mut report).await?;
+    sessions::check(&stores.pg, &mut report).await?;
     if let Some(path) = &stores.journal {
         journal::check(&stores.pg, path, &mut report).await?;
     }

@@ -1,4 +1,4 @@
-//! Outbox partitions ahead and behind, and the age of idempotency keys.
+//! Outbox partitions ahead and behind, the age of idempotency keys, and what is left of sessions that are over.
 
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ const DAYS_AHEAD: i64 = 3;
 /// Outbox rows stay at least this long, so that a topic can be refilled from them.
 const DAYS_KEPT: i64 = 7;
 const KEYS_KEPT: &str = "7 days";
+const SESSIONS_KEPT: &str = "7 days";
 /// Keys deleted by one statement: short locks beat a quick end.
 const KEYS_AT_ONCE: i64 = 5_000;
 const PAUSE: Duration = Duration::from_secs(600);
@@ -41,7 +42,23 @@ pub fn kept_since(now: DateTime<Utc>) -> DateTime<Utc> {
 async fn once(pool: &PgPool) -> Result<(), sqlx::Error> {
     make_partitions(pool).await?;
     drop_partitions(pool).await?;
-    expire_keys(pool).await
+    expire_keys(pool).await?;
+    forget_sessions(pool).await
+}
+
+/// Sessions that ended or ran out a week ago, with their tokens; successors whose grace is over; failures that count no
+/// more. Spent tokens of a session that lasts stay: one of them that comes again has to be known.
+pub async fn forget_sessions(pool: &PgPool) -> Result<(), sqlx::Error> {
+    for statement in [
+        "delete from sessions where expires_at < now() - $1::interval or ended_at < now() - $1::interval",
+        "update refresh_tokens set successor = null where successor is not null and spent_at < now() - interval '10 seconds'",
+        "delete from sign_in_failures where counted_from < now() - interval '1 hour' and coalesce(locked_until < now(), true)",
+    ] {
+        let query = sqlx::query(statement);
+        let query = if statement.contains("$1") { query.bind(SESSIONS_KEPT) } else { query };
+        query.execute(pool).await?;
+    }
+    Ok(())
 }
 
 fn name(day: NaiveDate) -> String {

@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests read addresses from the environment and write past the product")]
 
 mod access;
+mod api_clients;
 mod auth;
 mod bad_input;
 mod catalog;
@@ -15,17 +16,23 @@ mod inventory;
 mod lane_plans;
 mod lanes;
 mod last_units;
+mod leases;
 mod matrix;
 mod openapi;
 mod outbox;
 mod parked;
+mod passwords;
 mod process;
 mod quotes;
+mod refresh;
 mod relay;
 mod replay;
 mod rig;
 mod sales;
+mod second_factor;
 mod sessions;
+mod signing_keys;
+mod step_up;
 mod unknown_commit;
 mod users;
 mod wire;

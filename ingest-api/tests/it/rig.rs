@@ -161,6 +161,7 @@ impl Rig {
             receipt: Receipt { series_epoch: 1, number },
             cashier_id: self.cashier,
             customer_id: None,
+            lease_id: None,
             occurred_at: Utc::now(),
             sent_at: None,
             currency: "EUR".into(),

@@ -22,6 +22,7 @@ use chrono::{DateTime, Utc};
 use crate::client::{Client, Identity};
 use crate::endpoints::Endpoints;
 use crate::journal::Journal;
+use crate::session::Session;
 use business::Business;
 use planner::Planner;
 use progress::{Progress, Watch};
@@ -94,7 +95,7 @@ impl DemoReport {
 /// A client acting as the Owner of this platform.
 pub fn owner(endpoints: &Endpoints) -> anyhow::Result<Client> {
     anyhow::ensure!(!endpoints.owner.login.is_empty(), "this platform has no owner yet");
-    Client::new(&endpoints.api, Identity::User(endpoints.owner.clone()))
+    Client::new(&endpoints.api, Identity::Office(Session::of_owner(endpoints)))
 }
 
 /// Makes the business if it is not there, sells `options.sales`, and waits for ClickHouse to hold them.

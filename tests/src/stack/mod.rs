@@ -264,6 +264,7 @@ fn endpoints_of(layout: &Layout, id: &Identity) -> Endpoints {
         analyst: crate::endpoints::Credentials {
             login: "analyst_ro".to_owned(),
             password: id.password("clickhouse-analyst").to_owned(),
+            totp_secret: String::new(),
         },
         admin: admin.collect(),
         bin_dir: layout.bin.clone(),
