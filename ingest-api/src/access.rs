@@ -103,6 +103,10 @@ permissions! {
     /// The changes feed of a location.
     ReadChanges: [Owner Manager Cashier] + Terminal;
     ReadReports: [Owner Manager];
+    /// The audit log; without `ReadWholeAudit` its technical rows only.
+    ReadAudit: [Owner Manager ItAdmin];
+    /// Rows about money, stock and people.
+    ReadWholeAudit: [Owner Manager];
 }
 
 impl Permission {
@@ -302,7 +306,7 @@ mod tests {
             use Permission::*;
             assert!(matches!(
                 permission,
-                ReadCatalog | ReadLocations | ManageLocations | ReadTerminals | ManageTerminals
+                ReadCatalog | ReadLocations | ManageLocations | ReadTerminals | ManageTerminals | ReadAudit
             ));
         }
     }

@@ -1,5 +1,6 @@
 //! SQL only, one file per table family.
 
+pub mod audit;
 pub mod catalog;
 pub mod catalog_writes;
 pub mod customers;
