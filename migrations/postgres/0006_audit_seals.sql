@@ -12,7 +12,6 @@ create index audit_log_by_xid on audit_log (xid);
 create table audit_seals (
     chain          uuid not null,
     seq            bigint not null check (seq >= 1),
-    epoch          bigint not null,
     audit_id       uuid not null constraint audit_seals_audit_id_key unique,
     -- Of an act that made a document: its day and the leaf that stands for it in the day's tree.
     document_id    uuid,

@@ -94,8 +94,8 @@ pub async fn last_seals(conn: &mut PgConnection, chains: &[Uuid]) -> Result<Hash
 pub async fn seal(conn: &mut PgConnection, seals: &[Seal], unsealed: &Unsealed) -> Result<(), sqlx::Error> {
     let column = |of: fn(&Seal) -> Uuid| seals.iter().map(of).collect::<Vec<_>>();
     sqlx::query(
-        "insert into audit_seals (chain, seq, epoch, audit_id, document_id, business_date, leaf, prev_hash, hash, sealed_at)
-         select chain, seq, (select max(epoch) from epochs), audit_id, document_id, business_date, leaf, prev_hash, hash, now()
+        "insert into audit_seals (chain, seq, audit_id, document_id, business_date, leaf, prev_hash, hash, sealed_at)
+         select chain, seq, audit_id, document_id, business_date, leaf, prev_hash, hash, now()
          from unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::uuid[], $5::date[], $6::bytea[], $7::bytea[], $8::bytea[])
               as s (chain, seq, audit_id, document_id, business_date, leaf, prev_hash, hash)",
     )

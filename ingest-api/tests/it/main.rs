@@ -3,6 +3,11 @@
 #![allow(clippy::disallowed_methods, reason = "tests read addresses from the environment and write past the product")]
 
 mod access;
+mod audit_chain;
+mod audit_log;
+mod audit_proof;
+mod audit_rights;
+mod audit_tamper;
 mod auth;
 mod bad_input;
 mod catalog;
