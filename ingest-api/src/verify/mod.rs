@@ -5,7 +5,8 @@
 //! The platform is expected to be quiet; [`run`] waits for it to drain first.
 
 mod alerts;
-mod audited;
+pub mod audited;
+pub mod cards;
 pub mod chain;
 mod clickhouse;
 mod consumed;
@@ -52,6 +53,7 @@ pub async fn run(stores: &Stores) -> anyhow::Result<Report> {
     clickhouse::check(stores, &dump, &ever, &mut report).await?;
     consumed::check(stores, &mut report).await?;
     audited::check(&stores.pg, &mut report).await?;
+    cards::check(&stores.pg, &mut report).await?;
     chain::check_all(stores, &mut report).await?;
     Ok(report)
 }

@@ -4,6 +4,7 @@ use axum::http::Method;
 use ingest_api::access::{Permission, Role};
 use ingest_api::access_matrix::Caller as Column;
 use ingest_api::router::routes;
+use ingest_api::verify::{Report, audited, cards};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 
@@ -167,4 +168,42 @@ async fn reading_the_log_stands_in_the_log(pool: PgPool) {
     let read = items(&world.owner, "&action=audit.read").await;
     assert_eq!(read.len(), 2, "this very reading too: {read:?}");
     assert!(read[1]["reason"].as_str().unwrap().contains("auth.login"), "{read:?}");
+}
+
+/// What I21 and I24 name, before and after each of these was done past the application.
+#[sqlx::test(migrations = "../migrations/postgres")]
+async fn acts_without_a_row_and_card_numbers_are_named(pool: PgPool) {
+    let matrix = Matrix::new(&pool).await;
+    let body = json!({"location_id": matrix.own.location, "reason": "found",
+                      "lines": [{"variant_id": matrix.world.variants[0], "delta": 1000}]});
+    matrix.world.owner.post_keyed("/stock/adjustments", "k", &body).await.expect(201);
+    let named = async || {
+        let mut report = Report::default();
+        audited::check(&pool, &mut report).await.unwrap();
+        cards::check(&pool, &mut report).await.unwrap();
+        report.checks.into_iter().flat_map(|check| check.named).collect::<Vec<_>>()
+    };
+    assert_eq!(named().await, Vec::<String>::new());
+    let mut seen = Vec::new();
+    for (sql, expected) in [
+        ("delete from audit_log where action = 'stock.adjustment'", "adjustment "),
+        (
+            "update audit_log set actor = gen_random_uuid() where ctid = (select min(ctid) from audit_log where action = 'sale.create')",
+            "document ",
+        ),
+        ("delete from audit_log where action = 'terminal.enrol'", "terminal "),
+        ("delete from audit_log where action like 'user.%'", "user "),
+        ("delete from audit_log where action = 'location.create'", "location "),
+        ("insert into epochs (epoch, reason) values (2, 'x')", "epoch 2"),
+        ("update document_tenders set psp_reference = 'tok 4111 1111 1111 1111' where tender_no = 1", "tender 1"),
+        ("update document_lines set override_reason = '4111-1111-1111-1111' where line_no = 1", "line 1"),
+    ] {
+        let past = format!("begin; set local session_replication_role = replica; {sql}; commit");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(past)).execute(&pool).await.unwrap();
+        let now = named().await;
+        let new: Vec<_> = now.iter().filter(|name| !seen.contains(*name)).collect();
+        assert!(new.iter().any(|name| name.contains(expected)), "{sql}: {now:?}");
+        assert!(now.iter().all(|name| !name.contains("4111")), "where, never what: {now:?}");
+        seen = now;
+    }
 }
