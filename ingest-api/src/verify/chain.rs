@@ -2,46 +2,29 @@
 //! the leaf of each document, the hash of each seal, the root of each day; and compared with the signatures that were
 //! published, which nobody who can write to the database can make.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use chrono::NaiveDate;
-use schemas::codec::Codec;
-use schemas::events::{AuditHeadSigned, AuditRootSigned};
-use schemas::topics;
 use sqlx::{FromRow, PgConnection, PgPool, Row};
 use uuid::Uuid;
 
-use super::clickhouse::ClickHouse;
-use super::topics::{decoded, read};
-use super::{Report, Stores};
+use super::published::Published;
+use super::{Report, Stores, signatures};
 use crate::audit::chain::{AuditRow, GENESIS, Hash, link};
-use crate::audit::merkle;
-use crate::audit::signing::{Head, PublicKeys, Root, Signed, hash_of_hex, unhex};
+use crate::audit::signing::{Head, PublicKeys, Signed};
 use crate::db::audit as db;
-use crate::sales::hash::hex;
 
 /// Seals read at once.
 const PAGE: i64 = 2_000;
 /// The sealer signs heads every ten seconds; then they have to travel.
-const HEADS_LATE: Duration = Duration::from_secs(30);
-
-/// Signed heads and roots as they were found outside the ledger, each with where.
-#[derive(Debug, Default, Clone)]
-pub struct Published {
-    pub heads: Vec<(&'static str, Signed<Head>)>,
-    pub roots: Vec<(&'static str, Signed<Root>)>,
-    /// What could not be read as one of ours.
-    pub unreadable: Vec<String>,
-}
+pub(super) const HEADS_LATE: Duration = Duration::from_secs(30);
 
 /// Every check, with what the topics and ClickHouse hold. The sealer is given the drain to finish.
 pub async fn check_all(stores: &Stores, report: &mut Report) -> anyhow::Result<()> {
     settle(&stores.pg, stores.drain).await?;
-    let mut published = Published::default();
-    from_topics(stores, &mut published).await?;
-    from_clickhouse(stores, &mut published).await?;
+    let published = Published::of(stores).await?;
     let mut conn = stores.pg.acquire().await?;
     check(&mut conn, &published, &stores.keys, report).await
 }
@@ -59,13 +42,13 @@ pub async fn check(
     let all: Vec<(&str, &Signed<Head>)> = all.collect();
     let seals = links(conn, all.iter().map(|(_, head)| (head.what.chain, head.what.seq)).collect(), report).await?;
     documents(conn, report).await?;
-    let cuts = Cuts::of(conn).await?;
+    let cuts = signatures::Cuts::of(conn).await?;
     let mut differing = published.unreadable.clone();
-    heads(&all, keys, &seals, &cuts, &mut differing, report);
-    late(conn, &stored, &seals, &mut differing).await?;
+    signatures::heads(&all, keys, &seals, &cuts, &mut differing, report);
+    signatures::late(conn, &stored, &seals, &mut differing).await?;
     let claim = "every signed head stands in its chain, every chain is signed to its end";
     report.add("I19", claim, all.len() as u64, differing);
-    roots(conn, published, keys, &seals, &cuts, report).await
+    signatures::roots(conn, published, keys, &seals, &cuts, report).await
 }
 
 /// Waits until every row is sealed and every chain has its signed head, at most `limit`.
@@ -88,79 +71,6 @@ async fn settle(pg: &PgPool, limit: Duration) -> anyhow::Result<()> {
     }
 }
 
-async fn from_topics(stores: &Stores, published: &mut Published) -> anyhow::Result<()> {
-    let codec = Codec::new(&stores.registry.url);
-    let mut reading = read(stores, topics::AUDIT_HEADS.name, topics::AUDIT_HEADS.partitions);
-    while let Some(record) = reading.next().await? {
-        let Some(event) = decoded::<AuditHeadSigned>(&codec, &record).await? else { continue };
-        match Signed::<Head>::of_event(&event) {
-            Some(head) => published.heads.push(("topic", head)),
-            None => published.unreadable.push(format!("head of {} at {} on the topic", event.chain_id, event.seq)),
-        }
-    }
-    let mut reading = read(stores, topics::AUDIT_ROOTS.name, topics::AUDIT_ROOTS.partitions);
-    while let Some(record) = reading.next().await? {
-        let Some(event) = decoded::<AuditRootSigned>(&codec, &record).await? else { continue };
-        match Signed::<Root>::of_event(&event) {
-            Some(root) => published.roots.push(("topic", root)),
-            None => published.unreadable.push(format!("root of {} on the topic", event.location_id)),
-        }
-    }
-    Ok(())
-}
-
-async fn from_clickhouse(stores: &Stores, published: &mut Published) -> anyhow::Result<()> {
-    let clickhouse = ClickHouse::of(stores)?;
-    let heads = "select toString(chain_id), epoch, seq, hash, toUnixTimestamp64Micro(signed_at), key_id, signature
-                   from vorca_raw.audit_heads final";
-    for line in clickhouse.text(heads).await?.lines() {
-        match head_of(line) {
-            Some(head) => published.heads.push(("ClickHouse", head)),
-            None => published.unreadable.push(format!("head in ClickHouse: {line}")),
-        }
-    }
-    let roots = "select toString(location_id), business_date, root_no, epoch, through_seq, leaf_count, root,
-                        toUnixTimestamp64Micro(signed_at), key_id, signature from vorca_raw.audit_roots final";
-    for line in clickhouse.text(roots).await?.lines() {
-        match root_of(line) {
-            Some(root) => published.roots.push(("ClickHouse", root)),
-            None => published.unreadable.push(format!("root in ClickHouse: {line}")),
-        }
-    }
-    Ok(())
-}
-
-fn head_of(line: &str) -> Option<Signed<Head>> {
-    let fields: Vec<&str> = line.split('\t').collect();
-    let [chain, epoch, seq, hash, signed_at, key_id, signature] = fields.as_slice() else { return None };
-    let what = Head {
-        chain: chain.parse().ok()?,
-        epoch: epoch.parse().ok()?,
-        seq: seq.parse().ok()?,
-        hash: hash_of_hex(hash)?,
-        signed_at: signed_at.parse().ok()?,
-    };
-    Some(Signed { what, key_id: (*key_id).to_owned(), signature: unhex(signature)? })
-}
-
-fn root_of(line: &str) -> Option<Signed<Root>> {
-    let fields: Vec<&str> = line.split('\t').collect();
-    let [location, date, number, epoch, through, count, hash, signed_at, key_id, signature] = fields.as_slice() else {
-        return None;
-    };
-    let what = Root {
-        location: location.parse().ok()?,
-        date: date.parse().ok()?,
-        number: number.parse().ok()?,
-        epoch: epoch.parse().ok()?,
-        through_seq: through.parse().ok()?,
-        leaf_count: count.parse().ok()?,
-        hash: hash_of_hex(hash)?,
-        signed_at: signed_at.parse().ok()?,
-    };
-    Some(Signed { what, key_id: (*key_id).to_owned(), signature: unhex(signature)? })
-}
-
 /// A row without a seal was added behind the sealer's back, or the sealer stands.
 async fn unsealed(conn: &mut PgConnection, report: &mut Report) -> anyhow::Result<()> {
     let rows: i64 = sqlx::query_scalar("select count(*) from audit_log").fetch_one(&mut *conn).await?;
@@ -179,11 +89,11 @@ async fn unsealed(conn: &mut PgConnection, report: &mut Report) -> anyhow::Resul
 
 /// What the chains hold, as far as somebody signed it.
 #[derive(Default)]
-struct Seals {
+pub(super) struct Seals {
     /// Seals in each chain.
-    ends: HashMap<Uuid, i64>,
+    pub ends: HashMap<Uuid, i64>,
     /// Hashes of the seals that were asked for.
-    hashes: HashMap<(Uuid, i64), Hash>,
+    pub hashes: HashMap<(Uuid, i64), Hash>,
 }
 
 /// Walks each chain from its beginning and makes every hash again; remembers those that are `wanted`.
@@ -310,133 +220,5 @@ async fn documents(conn: &mut PgConnection, report: &mut Report) -> anyhow::Resu
     .fetch_all(conn)
     .await?;
     report.add("I19", "a document's digest covers its lines and tenders", count as u64, differing);
-    Ok(())
-}
-
-/// What restores gave up of the chains.
-struct Cuts(BTreeMap<i64, HashMap<Uuid, i64>>);
-
-impl Cuts {
-    async fn of(conn: &mut PgConnection) -> anyhow::Result<Cuts> {
-        let mut cuts: BTreeMap<i64, HashMap<Uuid, i64>> = BTreeMap::new();
-        let epochs: Vec<i64> =
-            sqlx::query_scalar("select epoch from epochs where epoch > 1").fetch_all(&mut *conn).await?;
-        cuts.extend(epochs.into_iter().map(|epoch| (epoch, HashMap::new())));
-        for row in sqlx::query("select epoch, chain, kept_seq from audit_cuts").fetch_all(conn).await? {
-            cuts.entry(row.get(0)).or_default().insert(row.get(1), row.get(2));
-        }
-        Ok(Cuts(cuts))
-    }
-
-    /// Whether this seal of this epoch lies above what a later restore kept of the chain.
-    fn gave_up(&self, chain: Uuid, epoch: i64, seq: i64) -> bool {
-        self.0.iter().any(|(cut, kept)| epoch < *cut && seq > kept.get(&chain).copied().unwrap_or(0))
-    }
-}
-
-/// Each signed head, stored or published, is the hash that stands in the chain.
-fn heads(
-    all: &[(&str, &Signed<Head>)],
-    keys: &PublicKeys,
-    seals: &Seals,
-    cuts: &Cuts,
-    differing: &mut Vec<String>,
-    report: &mut Report,
-) {
-    for (place, head) in all {
-        let Head { chain, epoch, seq, hash, .. } = head.what;
-        let name = format!("head of chain {chain} at {seq} in epoch {epoch} ({place}, {})", hex(&hash));
-        let stands = seals.hashes.get(&(chain, seq));
-        if !keys.vouch_for(head) {
-            differing.push(format!("{name}: no trusted key signed it"));
-        } else if stands == Some(&hash) {
-            continue;
-        } else if cuts.gave_up(chain, epoch, seq) {
-            report.notes.push(format!("I19 {name}: given up by a restore"));
-        } else {
-            let stands = stands.map_or("nothing there".to_owned(), |hash| hex(hash));
-            differing.push(format!("{name}: the chain holds {stands}"));
-        }
-    }
-}
-
-/// Names each chain that goes on beyond its last signed head for longer than the sealer takes.
-async fn late(
-    conn: &mut PgConnection,
-    stored: &[Signed<Head>],
-    seals: &Seals,
-    differing: &mut Vec<String>,
-) -> anyhow::Result<()> {
-    let mut newest: HashMap<Uuid, i64> = HashMap::new();
-    for head in stored {
-        let last = newest.entry(head.what.chain).or_default();
-        *last = (*last).max(head.what.seq);
-    }
-    for (chain, end) in &seals.ends {
-        let signed = newest.get(chain).copied().unwrap_or(0);
-        let is_late: bool = sqlx::query_scalar(
-            "select exists (select from audit_seals where chain = $1 and seq > $2 and sealed_at < now() - make_interval(secs => $3))",
-        )
-        .bind(chain)
-        .bind(signed)
-        .bind(HEADS_LATE.as_secs_f64())
-        .fetch_one(&mut *conn)
-        .await?;
-        if is_late {
-            differing.push(format!("chain {chain}: signed to {signed} of {end}"));
-        }
-    }
-    Ok(())
-}
-
-/// Each root is that of its documents, and each published root is stored.
-async fn roots(
-    conn: &mut PgConnection,
-    published: &Published,
-    keys: &PublicKeys,
-    seals: &Seals,
-    cuts: &Cuts,
-    report: &mut Report,
-) -> anyhow::Result<()> {
-    let stored = db::roots(conn).await?;
-    let mut differing = Vec::new();
-    let mut ends: HashMap<(Uuid, NaiveDate), (i32, i64)> = HashMap::new();
-    for (root, after) in &stored {
-        let Root { location, date, number, through_seq, leaf_count, hash, .. } = root.what;
-        let name = format!("root {number} of {location} on {date}");
-        let leaves = db::leaves(conn, (location, date), (*after, through_seq)).await?;
-        let leaves: Vec<Hash> = leaves.into_iter().map(|(_, leaf)| leaf).collect();
-        if !keys.vouch_for(root) {
-            differing.push(format!("{name}: no trusted key signed it"));
-        }
-        if leaves.len() as i64 != leaf_count || merkle::root(&leaves) != hash {
-            differing.push(format!("{name}: its {} documents give {}", leaves.len(), hex(&merkle::root(&leaves))));
-        }
-        let before = ends.insert((location, date), (number, through_seq)).unwrap_or((0, 0));
-        if number != before.0 + 1 || *after < before.1 {
-            differing.push(format!("{name} follows root {} badly", before.0));
-        }
-        let sealed = seals.ends.get(&location).copied().unwrap_or(0);
-        if through_seq > sealed {
-            differing.push(format!("{name} looked at seal {through_seq}, the chain ends at {sealed}"));
-        }
-    }
-    let known: HashMap<_, _> =
-        stored.iter().map(|(root, _)| ((root.what.location, root.what.date, root.what.number), root)).collect();
-    for (place, root) in &published.roots {
-        let Root { location, date, number, epoch, through_seq, hash, .. } = root.what;
-        let name = format!("root {number} of {location} on {date} in epoch {epoch} ({place}, {})", hex(&hash));
-        if !keys.vouch_for(root) {
-            differing.push(format!("{name}: no trusted key signed it"));
-        } else if known.get(&(location, date, number)).is_some_and(|stored| *stored == root) {
-            continue;
-        } else if cuts.gave_up(location, epoch, through_seq) {
-            report.notes.push(format!("I19 {name}: given up by a restore"));
-        } else {
-            differing.push(format!("{name}: the ledger does not hold it"));
-        }
-    }
-    let compared = (stored.len() + published.roots.len()) as u64;
-    report.add("I19", "every signed root is that of its day's documents", compared, differing);
     Ok(())
 }

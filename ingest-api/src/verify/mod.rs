@@ -15,8 +15,10 @@ mod journal;
 mod kept;
 mod ledger;
 mod looks;
+pub mod published;
 mod redis_view;
 mod report;
+mod signatures;
 mod topics;
 
 use std::path::PathBuf;

@@ -3,7 +3,7 @@
 
 use chrono::{TimeDelta, Utc};
 use ingest_api::audit::roots::close_days;
-use ingest_api::verify::chain::Published;
+use ingest_api::verify::published::Published;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};

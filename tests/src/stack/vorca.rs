@@ -173,6 +173,11 @@ pub fn make_keys(layout: &Layout) -> Result<()> {
     Ok(())
 }
 
+/// The public key of the audit log; empty before the first start.
+pub fn audit_public_key(layout: &Layout) -> String {
+    fs::read_to_string(layout.audit_public_key()).unwrap_or_default().trim().to_owned()
+}
+
 /// An Ed25519 key in PKCS#8 PEM; its public part.
 fn make_key(path: &Path) -> Result<Vec<u8>> {
     let pair = Ed25519KeyPair::generate().ok().context("making an Ed25519 key")?;
