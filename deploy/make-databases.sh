@@ -1,5 +1,6 @@
 #!/bin/bash
-# First start of the Postgres container: Vorca's own role and database, and the registry's. Neither owns anything else.
+# First start of the Postgres container: Vorca's own role and database, and the registry's, which own nothing else; and
+# the role of Vorca's processes, which owns nothing at all.
 set -euo pipefail
 make() {
   psql -v ON_ERROR_STOP=1 -v name="$1" -v password="$2" --username postgres --dbname postgres <<'SQL'
@@ -9,3 +10,6 @@ SQL
 }
 make vorca "$VORCA_POSTGRES_PASSWORD"
 make registry "$VORCA_REGISTRY_PASSWORD"
+psql -v ON_ERROR_STOP=1 -v password="$VORCA_POSTGRES_APP_PASSWORD" --username postgres --dbname postgres <<'SQL'
+create role vorca_app login password :'password';
+SQL

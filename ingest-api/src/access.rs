@@ -130,6 +130,10 @@ permissions! {
     /// The changes feed of a location.
     ReadChanges: [Owner Manager Cashier] + Terminal + Client;
     ReadReports: [Owner Manager] + Client;
+    /// The audit log; without `ReadWholeAudit` its technical rows only.
+    ReadAudit: [Owner Manager ItAdmin];
+    /// Rows about money, stock and people.
+    ReadWholeAudit: [Owner Manager];
 }
 
 impl Permission {
@@ -400,6 +404,7 @@ mod tests {
                     | ManageLocations
                     | ReadTerminals
                     | ManageTerminals
+                    | ReadAudit
             ));
         }
     }

@@ -1,5 +1,16 @@
 //! Audit rows: who did, or was refused, what. Written in the transaction of the act itself; a refusal,
 //! which has none, gets one of its own.
+//!
+//! What makes the rows believable stands below: `chain` says which bytes are hashed, `sealer` numbers and chains them,
+//! `signing` signs, `roots` and `proof` let a single receipt be checked by whoever holds it.
+
+pub mod chain;
+pub mod merkle;
+pub mod proof;
+pub mod roots;
+pub mod routes;
+pub mod sealer;
+pub mod signing;
 
 use chrono::Utc;
 use runtime::pg::PgTx;

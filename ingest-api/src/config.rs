@@ -1,6 +1,6 @@
 //! Every variable that `ingest-api` reads, by role. A role is started with the sections it needs and no others.
 
-use runtime::config::{Admin, Auth, ClickHouse, Http, Kafka, Log, Postgres, Redis, Registry};
+use runtime::config::{Admin, AuditKeys, AuditSigner, Auth, ClickHouse, Http, Kafka, Log, Postgres, Redis, Registry};
 use serde::Deserialize;
 
 /// `ingest-api serve`.
@@ -35,6 +35,7 @@ pub struct Worker {
     pub postgres: Postgres,
     pub kafka: Kafka,
     pub registry: Registry,
+    pub audit: AuditSigner,
     pub admin: Admin,
     #[serde(default)]
     pub log: Log,
@@ -48,6 +49,7 @@ pub struct All {
     pub http: Http,
     pub kafka: Kafka,
     pub registry: Registry,
+    pub audit: AuditSigner,
     pub admin: Admin,
     pub auth: Auth,
     pub clickhouse: Option<ClickHouse>,
@@ -75,6 +77,7 @@ pub struct Verify {
     pub registry: Registry,
     pub redis: Redis,
     pub clickhouse: ClickHouse,
+    pub audit: AuditKeys,
     #[serde(default)]
     pub log: Log,
 }

@@ -1,11 +1,13 @@
 //! `ingest-api`: serve, relay, worker, or all of them in one process; and the tasks that end by themselves.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use ingest_api::audit::proof;
+use ingest_api::audit::signing::{PublicKeys, Signer};
 use ingest_api::relay::replay::{self, Replay};
 use ingest_api::worker::{epoch, retire};
 use ingest_api::{auth, config, migrate, openapi, relay, serve, verify, worker};
@@ -85,6 +87,21 @@ enum Role {
         #[arg(long, default_value_t = 1_000)]
         limit: usize,
     },
+    /// Checks the proof of a receipt with nothing but the public key; exit code 1 when it proves nothing
+    CheckProof {
+        /// What `GET /sales/{id}/proof` answered
+        #[arg(long)]
+        proof: PathBuf,
+        /// Public keys that are believed: base64 of 32 bytes each, between commas
+        #[arg(long)]
+        public_key: String,
+    },
+    /// Prints the public key of the audit log's signing key, for `check-proof` and `worker verify`
+    AuditPublicKey {
+        /// Ed25519 private key, PKCS#8 PEM
+        #[arg(long)]
+        signing_key: PathBuf,
+    },
     /// Prints the OpenAPI document
     Openapi,
 }
@@ -124,6 +141,9 @@ enum Task {
         /// Journal of the tills: a file, or a folder of them
         #[arg(long)]
         journal: Option<PathBuf>,
+        /// Only the audit log: its chains, roots and what was published of them
+        #[arg(long)]
+        chain: bool,
         /// How long the pipeline may take to drain, seconds
         #[arg(long, default_value_t = 60)]
         drain: u64,
@@ -142,8 +162,8 @@ async fn main() -> ExitCode {
             exit_code(run_replay(Replay { from, stream, topic }).await)
         }
         Role::Worker { task: None } => exit_code(run_worker().await),
-        Role::Worker { task: Some(Task::Verify { json, journal, drain }) } => {
-            match run_verify(json, journal, drain).await {
+        Role::Worker { task: Some(Task::Verify { json, journal, chain, drain }) } => {
+            match run_verify(json, journal, chain, drain).await {
                 Ok(true) => ExitCode::SUCCESS,
                 Ok(false) => ExitCode::FAILURE,
                 Err(error) => exit_code(Err(error)),
@@ -160,6 +180,8 @@ async fn main() -> ExitCode {
             exit_code(run_redrive(&topic, &group, Filter { error_code: code, key, ..Filter::default() }, limit).await)
         }
         Role::Openapi => exit_code(openapi::text().map_err(Into::into).and_then(|text| Ok(say(text)?))),
+        Role::CheckProof { proof, public_key } => check_proof(&proof, &public_key),
+        Role::AuditPublicKey { signing_key } => exit_code(print_public_key(&signing_key)),
     }
 }
 
@@ -195,7 +217,7 @@ async fn run_relay() -> anyhow::Result<()> {
 async fn run_worker() -> anyhow::Result<()> {
     let cfg: config::Worker = load()?;
     let (stop, health) = start("ingest-api-worker", &cfg.log, &cfg.admin).await?;
-    worker::run(&cfg.postgres, &cfg.kafka, &cfg.registry, stop, health).await
+    worker::run(&cfg.postgres, &cfg.kafka, &cfg.registry, &cfg.audit, stop, health).await
 }
 
 async fn run_all() -> anyhow::Result<()> {
@@ -206,7 +228,7 @@ async fn run_all() -> anyhow::Result<()> {
     let ended = tokio::select! {
         ended = serve::run(&cfg.postgres, &cfg.http, &cfg.auth, cfg.clickhouse.as_ref(), committed.clone(), stop.clone(), health.clone()) => ended,
         ended = relay::run(&cfg.postgres, &cfg.kafka, committed, stop.clone(), health.clone()) => ended,
-        ended = worker::run(&cfg.postgres, &cfg.kafka, &cfg.registry, stop.clone(), health) => ended,
+        ended = worker::run(&cfg.postgres, &cfg.kafka, &cfg.registry, &cfg.audit, stop.clone(), health) => ended,
     };
     stop.cancel();
     stop.drain(DRAIN_BUDGET - serve::STOP_MAX).await;
@@ -304,7 +326,29 @@ async fn run_redrive(topic: &str, group: &str, filter: Filter, limit: usize) -> 
     Ok(say(format_args!("{} dead letters read, {} matched, {} published again", done.read, done.matched, done.sent))?)
 }
 
-async fn run_verify(json: bool, journal: Option<PathBuf>, drain: u64) -> anyhow::Result<bool> {
+/// Neither configuration nor network: what a customer can run.
+fn check_proof(proof: &Path, public_key: &str) -> ExitCode {
+    let said = std::fs::read_to_string(proof)
+        .map_err(anyhow::Error::from)
+        .and_then(|text| Ok(proof::check(&text, &PublicKeys::parse(public_key)?)?));
+    match said {
+        Ok(proof) => {
+            println!("proven: {proof}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("not proven: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn print_public_key(signing_key: &Path) -> anyhow::Result<()> {
+    println!("{}", Signer::from_pem(&std::fs::read_to_string(signing_key)?)?.public_text());
+    Ok(())
+}
+
+async fn run_verify(json: bool, journal: Option<PathBuf>, chain: bool, drain: u64) -> anyhow::Result<bool> {
     let cfg: config::Verify = load()?;
     // The report is the output: the log stays out of its way.
     let limits = Limits {
@@ -321,8 +365,9 @@ async fn run_verify(json: bool, journal: Option<PathBuf>, drain: u64) -> anyhow:
         clickhouse: cfg.clickhouse,
         journal,
         drain: Duration::from_secs(drain),
+        keys: PublicKeys::parse(&cfg.audit.public_keys)?,
     };
-    let report = verify::run(&stores).await?;
+    let report = if chain { verify::run_chain(&stores).await? } else { verify::run(&stores).await? };
     if json {
         say(serde_json::to_string(&report)?)?;
     } else {

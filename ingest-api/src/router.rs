@@ -11,6 +11,8 @@ use utoipa::{IntoParams, ToSchema};
 use crate::access::Permission::{self, *};
 use crate::access_matrix::Reach::{self, *};
 use crate::app::AppState;
+use crate::audit::proof::ReceiptProof;
+use crate::audit::routes::{self as audit, AuditItem, AuditParams};
 use crate::auth::{
     account, clients, enrolment, keys, leases, login, pin, policy, refresh, second_factor, sessions, step_up,
     terminal_token, tokens,
@@ -464,6 +466,9 @@ fn sale_routes() -> Vec<Route> {
         get("/sales/{sale_id}", ReadSales, sales::routes::find_sale, "Read a sale")
             .reaches(Object)
             .gives::<SaleBody<'static>>(200),
+        get("/sales/{sale_id}/proof", ReadSales, audit::prove_sale, "Prove that a sale is in the signed books")
+            .reaches(Object)
+            .gives::<ReceiptProof>(200),
     ]
 }
 
@@ -477,6 +482,10 @@ fn feed_routes() -> Vec<Route> {
             .reaches(Listed)
             .asks::<reporting::KpiParams>()
             .gives::<reporting::KpiReport>(200),
+        get("/audit", ReadAudit, audit::list_audit, "Read who did or was refused what, newest first")
+            .reaches(Listed)
+            .asks::<AuditParams>()
+            .lists::<AuditItem>(),
     ]
 }
 

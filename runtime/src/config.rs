@@ -136,6 +136,20 @@ pub struct Auth {
     pub issuer: String,
 }
 
+/// The worker's key for heads and roots of the audit log.
+#[derive(Debug, Clone, Deserialize)]
+pub struct AuditSigner {
+    /// Ed25519 private key, PKCS#8 PEM; normally given as `VORCA__AUDIT__SIGNING_KEY_FILE`.
+    pub signing_key: SecretString,
+}
+
+/// Keys whose signatures under heads and roots of the audit log are believed.
+#[derive(Debug, Clone, Deserialize)]
+pub struct AuditKeys {
+    /// Ed25519 public keys, 32 bytes each in base64, between commas.
+    pub public_keys: String,
+}
+
 /// Logging.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct Log {

@@ -51,6 +51,8 @@ const BUGS: &[Bug] = &[
     ("a KPI slice added to instead of replaced", "I18"),
     ("a record nobody could read was passed over without a dead letter", "I26"),
     ("a day of products counted twice in its mart", "I18"),
+    ("a row of the audit log was changed afterwards", "I19"),
+    ("an act left no row in the audit log", "I21"),
 ];
 
 /// Plants every bug and verifies after each. `journal` is the tills' journal of this platform.

@@ -1,8 +1,9 @@
 //! SQL only, one file per table family.
 
-pub mod arrays;
 pub mod api_clients;
+pub mod arrays;
 pub mod attempts;
+pub mod audit;
 pub mod catalog;
 pub mod catalog_writes;
 pub mod credentials;

@@ -94,12 +94,15 @@ fn canonical_tender(tender: &Tender) -> (&'static str, i64, Option<[&str; 4]>) {
     (tender.kind.as_str(), tender.amount_minor, card)
 }
 
-/// SHA-256 over the figures of lines and tenders, each as one text line:
+/// SHA-256 over the figures of lines and tenders, each as one text line, lines by number, then tenders:
 /// `line_no|variant_id|qty|extended|discount|tax|added_tax|net|payable` and `tender_no|kind|amount|tip`.
 /// Audit and reconciliation compare it; it can be made again from the stored rows.
 pub fn document_digest(priced: &Priced, tenders: &[Tender]) -> [u8; 32] {
     let mut text = Vec::with_capacity(96 * priced.lines.len() + 32 * tenders.len());
-    for line in &priced.lines {
+    // Stored rows know their number only, not the order in which the till sent them.
+    let mut lines: Vec<_> = priced.lines.iter().collect();
+    lines.sort_unstable_by_key(|line| line.line_no);
+    for line in lines {
         // Writing into memory cannot fail.
         let _ = writeln!(
             text,

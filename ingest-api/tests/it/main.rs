@@ -4,6 +4,11 @@
 
 mod access;
 mod api_clients;
+mod audit_chain;
+mod audit_log;
+mod audit_proof;
+mod audit_rights;
+mod audit_tamper;
 mod auth;
 mod bad_input;
 mod catalog;

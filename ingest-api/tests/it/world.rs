@@ -29,7 +29,7 @@ use uuid::Uuid;
 
 use crate::rig::{eventually, patient_lanes};
 
-const SIGNING_KEY: &str = "-----BEGIN PRIVATE KEY-----\n\
+pub const SIGNING_KEY: &str = "-----BEGIN PRIVATE KEY-----\n\
     MC4CAQAwBQYDK2VwBCIEILW4C19BAllUEF0Y8gr/9aIDEeVFubLT4/Tw+zyP1ghH\n-----END PRIVATE KEY-----\n";
 
 /// Of every user a test makes.

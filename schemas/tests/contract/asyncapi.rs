@@ -24,6 +24,8 @@ pub fn key_of(topic: &str) -> (&'static str, &'static str) {
         "vorca.inventory.stock.v1" => ("location_id:variant_id", of_location),
         "vorca.catalog.variants.v1" => ("variant_id", hashed),
         "vorca.catalog.cashiers.v1" => ("cashier_id", hashed),
+        "vorca.audit.heads.v1" => ("chain_id", hashed),
+        "vorca.audit.roots.v1" => ("location_id:business_date:root_no", hashed),
         other => panic!("{other} has no key here"),
     }
 }

@@ -38,6 +38,7 @@ const PORTS: &[&str] = &[
 const PASSWORDS: &[&str] = &[
     "postgres",
     "vorca",
+    "vorca-app",
     "registry",
     "redis",
     "clickhouse-migrate",
@@ -217,6 +218,16 @@ impl Layout {
 
     pub fn signing_key(&self) -> PathBuf {
         self.run.join("signing-key.pem")
+    }
+
+    /// Private key of the audit log.
+    pub fn audit_key(&self) -> PathBuf {
+        self.run.join("audit-key.pem")
+    }
+
+    /// Its public key, as `verify` reads it.
+    pub fn audit_public_key(&self) -> PathBuf {
+        self.run.join("audit-key.pub")
     }
 
     pub fn java(&self) -> PathBuf {

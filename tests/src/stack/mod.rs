@@ -228,6 +228,7 @@ impl Stack {
             ("VORCA_CLICKHOUSE_SINK_PASSWORD", id.password("clickhouse-sink").to_owned()),
             ("VORCA_CLICKHOUSE_API_PASSWORD", id.password("clickhouse-api").to_owned()),
             ("VORCA_CLICKHOUSE_ANALYST_PASSWORD", id.password("clickhouse-analyst").to_owned()),
+            ("VORCA_AUDIT_PUBLIC_KEYS", vorca::audit_public_key(&self.layout)),
             (crate::endpoints::ENDPOINTS_VARIABLE, endpoints_file(&self.layout).display().to_string()),
             ("VORCA_RUN_DIR", self.layout.run.display().to_string()),
             ("VORCA_TEST_RUN_DIR", self.layout.run.display().to_string()),

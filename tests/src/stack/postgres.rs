@@ -68,7 +68,7 @@ pub fn prepare(layout: &Layout, identity: &Identity) -> Result<()> {
     let data = data(layout);
     end_leftovers(&data);
     if data.join("vorca.made").exists() {
-        return Ok(());
+        return make_app_role(&folder, &data, identity);
     }
     if data.exists() {
         fs::remove_dir_all(&data).context("removing a half-made cluster")?;
@@ -95,13 +95,29 @@ pub fn prepare(layout: &Layout, identity: &Identity) -> Result<()> {
     if !made.status.success() {
         bail!("initdb failed: {}", String::from_utf8_lossy(&made.stderr).trim());
     }
-    make_databases(&folder, &data, identity)?;
+    let mut statements = Vec::new();
+    for name in ["vorca", "registry"] {
+        statements.push(format!("create role {name} login password '{}'", identity.password(name)));
+        statements.push(format!("create database {name} owner {name}"));
+    }
+    run_single(&folder, &data, &statements).context("making the databases")?;
     fs::write(data.join("vorca.made"), "")?;
+    make_app_role(&folder, &data, identity)
+}
+
+/// The role of Vorca's processes, which owns nothing. A cluster of an earlier build gets it too.
+fn make_app_role(folder: &Path, data: &Path, identity: &Identity) -> Result<()> {
+    if data.join("vorca_app.made").exists() {
+        return Ok(());
+    }
+    let statement = format!("create role vorca_app login password '{}'", identity.password("vorca-app"));
+    run_single(folder, data, &[statement]).context("making the role of the application")?;
+    fs::write(data.join("vorca_app.made"), "")?;
     Ok(())
 }
 
-/// In single-user mode, before anything listens: Vorca's own role and database, and the registry's.
-fn make_databases(folder: &Path, data: &Path, identity: &Identity) -> Result<()> {
+/// In single-user mode, before anything listens.
+fn run_single(folder: &Path, data: &Path, statements: &[String]) -> Result<()> {
     let mut single = Command::new(programs()?.join("postgres"));
     run_as(&mut single)?;
     let mut child = single
@@ -116,15 +132,14 @@ fn make_databases(folder: &Path, data: &Path, identity: &Identity) -> Result<()>
         .spawn()
         .context("starting postgres --single")?;
     let mut input = child.stdin.take().context("stdin of postgres --single")?;
-    for name in ["vorca", "registry"] {
-        writeln!(input, "create role {name} login password '{}'", identity.password(name))?;
-        writeln!(input, "create database {name} owner {name}")?;
+    for statement in statements {
+        writeln!(input, "{statement}")?;
     }
     drop(input);
     let done = child.wait_with_output()?;
     let said = String::from_utf8_lossy(&done.stderr).into_owned();
     if !done.status.success() || said.contains("ERROR") || said.contains("FATAL") {
-        bail!("making the databases failed: {}", said.trim());
+        bail!("postgres --single: {}", said.trim());
     }
     Ok(())
 }
@@ -178,7 +193,12 @@ pub fn superuser_url(identity: &Identity) -> String {
     format!("postgres://postgres:{}@127.0.0.1:{}/postgres", identity.password("postgres"), identity.port("postgres"))
 }
 
-/// For Vorca's processes: owner of the database `vorca` and of nothing else.
+/// For Vorca's processes: adds to the ledgers and owns nothing.
+pub fn app_url(identity: &Identity) -> String {
+    format!("postgres://vorca_app:{}@127.0.0.1:{}/vorca", identity.password("vorca-app"), identity.port("postgres"))
+}
+
+/// For migrations and operators: owner of the database `vorca` and of nothing else.
 pub fn vorca_url(identity: &Identity) -> String {
     format!("postgres://vorca:{}@127.0.0.1:{}/vorca", identity.password("vorca"), identity.port("postgres"))
 }

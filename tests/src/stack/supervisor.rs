@@ -119,7 +119,7 @@ impl Supervisor {
             .map_err(|(_, error)| anyhow!("another supervisor already runs here ({error})"))?;
         end_leftovers(&layout);
         let identity = layout.settle_identity()?;
-        vorca::make_signing_key(&layout)?;
+        vorca::make_keys(&layout)?;
         super::endpoints_of(&layout, &identity).write(&super::endpoints_file(&layout))?;
         let services = Service::all().map(Supervised::new).collect();
         let own = Identified::of(std::process::id() as i32).context("own start time")?;
