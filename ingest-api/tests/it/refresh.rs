@@ -237,7 +237,7 @@ async fn verify_names_a_session_with_other_than_its_one_live_token(pool: PgPool)
     }
     sqlx::query("drop index refresh_tokens_one_live").execute(&pool).await.unwrap();
     let twice = "insert into refresh_tokens (token_hash, session_id, generation, state)
-                 select sha256(token_hash), session_id, generation + n, 'live' from refresh_tokens, generate_series(1, 2) n
+                 select sha256(token_hash || int4send(n)), session_id, generation + n, 'live' from refresh_tokens, generate_series(1, 2) n
                   where session_id = $1";
     let id: uuid::Uuid = signed_in.session_id.parse().unwrap();
     sqlx::query(twice).bind(id).execute(&pool).await.unwrap();
