@@ -73,7 +73,7 @@ enum Command {
     Verify(launcher::verify::Options),
     /// Kill, freeze and take away processes and servers while tills sell; then verify
     Chaos(launcher::faults::ChaosOptions),
-    /// Leave the traces of bugs, one after another, and show that verify names each (spoils this checkout's data)
+    /// Leave the traces of bugs and show that verify names each (spoils this checkout's data)
     Plant,
     /// Measure the release build beside named peers, on a platform of its own
     Bench(e2e::bench::Options),
