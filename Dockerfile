@@ -11,12 +11,12 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,targe
  && cp target/release/ingest-api target/release/stream-processors target/release/sinks /out/
 
 FROM debian:bookworm-slim
-# curl asks /readyz; openssl makes the signing key of a first start.
+# curl asks /readyz; openssl makes the signing keys of a first start.
 RUN apt-get update \
  && apt-get install -y --no-install-recommends ca-certificates curl openssl zlib1g \
  && rm -rf /var/lib/apt/lists/* \
  && useradd --system --uid 10001 --no-create-home vorca \
- && install -d -o vorca -g vorca -m 0700 /keys
+ && install -d -o vorca -g vorca -m 0700 /keys /audit
 COPY --from=build /out/ /usr/local/bin/
 USER vorca
 CMD ["ingest-api", "--help"]

@@ -1,6 +1,7 @@
 #!/bin/bash
-# First start of the Postgres container: Vorca's own role and database, those of its key store, and the registry's. None
-# may look into another's. In production the key store belongs on a server of its own (docs/privacy.md).
+# First start of the Postgres container: Vorca's own role and database, those of its key store, and the registry's, which
+# own nothing else: none may look into another's; and the role of Vorca's processes, which owns nothing at all. In
+# production the key store belongs on a server of its own (docs/privacy.md).
 set -euo pipefail
 make() {
   psql -v ON_ERROR_STOP=1 -v name="$1" -v password="$2" --username postgres --dbname postgres <<'SQL'
@@ -12,3 +13,7 @@ SQL
 make vorca "$VORCA_POSTGRES_PASSWORD"
 make vorca_vault "$VORCA_VAULT_PASSWORD"
 make registry "$VORCA_REGISTRY_PASSWORD"
+psql -v ON_ERROR_STOP=1 -v password="$VORCA_POSTGRES_APP_PASSWORD" --username postgres --dbname postgres <<'SQL'
+create role vorca_app login password :'password';
+grant connect on database vorca to vorca_app;
+SQL

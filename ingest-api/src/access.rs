@@ -44,9 +44,10 @@ impl Role {
 }
 
 macro_rules! permissions {
-    ($($(#[$doc:meta])* $name:ident: [$($role:ident)*] $(+ $terminal:ident)?;)*) => {
+    ($($(#[$doc:meta])* $name:ident: [$($role:ident)*] $(+ $other:ident)*;)*) => {
         /// What a route, or a part of an act, asks for.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+        #[serde(rename_all = "snake_case")]
         pub enum Permission {
             /// Anybody, without a token.
             Public,
@@ -66,31 +67,61 @@ macro_rules! permissions {
             pub fn is_for_terminals(self) -> bool {
                 match self {
                     Permission::Public => true,
-                    $(Permission::$name => false $(|| stringify!($terminal) == "Terminal")?),*
+                    $(Permission::$name => false $(|| matches!(Holder::$other, Holder::Terminal))*),*
+                }
+            }
+            /// Whether an API client may be given it.
+            pub fn is_for_clients(self) -> bool {
+                match self {
+                    Permission::Public => true,
+                    $(Permission::$name => false $(|| matches!(Holder::$other, Holder::Client))*),*
                 }
             }
         }
     };
 }
 
-// The table. `+ Terminal`: enrolled terminals hold it too, at their own location.
+/// Who holds permissions besides users.
+enum Holder {
+    Terminal,
+    Client,
+}
+
+// The table. `+ Terminal`: enrolled terminals hold it too, at their own location. `+ Client`: it may be given to an API
+// client.
 permissions! {
+    /// One's own sessions, password and second factor.
+    OwnAccount: [Owner Manager Cashier ItAdmin];
+    /// To set up one's second factor: the one thing that is open before it exists.
+    EnrolSecondFactor: [Owner Manager Cashier ItAdmin];
+    /// Who needs a second factor, how long leases last, locked addresses.
+    ManageSignIn: [Owner];
+    /// API clients and their secrets; nobody gives one more than they hold.
+    ManageClients: [Owner ItAdmin];
+    /// A cashier's PIN at a till.
+    SignInCashiers: [] + Terminal;
+    /// Leases of tills: list, revoke.
+    ManageLeases: [Owner Manager ItAdmin];
     /// Catalog, prices, tax profiles and the catalog feed.
-    ReadCatalog: [Owner Manager Cashier ItAdmin] + Terminal;
+    ReadCatalog: [Owner Manager Cashier ItAdmin] + Terminal + Client;
     /// Products, variants, tax profiles: company-wide, so the grant must be too.
-    ManageCatalog: [Owner Manager];
+    ManageCatalog: [Owner Manager] + Client;
     /// Prices; of one location with a grant there, of all with a grant everywhere.
-    ManagePrices: [Owner Manager];
-    ReadLocations: [Owner Manager Cashier ItAdmin] + Terminal;
+    ManagePrices: [Owner Manager] + Client;
+    ReadLocations: [Owner Manager Cashier ItAdmin] + Terminal + Client;
     ManageLocations: [Owner ItAdmin];
     ReadUsers: [Owner Manager];
     /// Managers: cashiers of their own locations only.
     ManageUsers: [Owner Manager];
     ReadTerminals: [Owner Manager ItAdmin] + Terminal;
     ManageTerminals: [Owner ItAdmin];
-    ReadMembers: [Owner Manager Cashier] + Terminal;
-    CreateMembers: [Owner Manager Cashier] + Terminal;
-    ImportMembers: [Owner Manager];
+    ReadMembers: [Owner Manager Cashier] + Terminal + Client;
+    CreateMembers: [Owner Manager Cashier] + Terminal + Client;
+    ImportMembers: [Owner Manager] + Client;
+    /// Members by e-mail address or telephone number; every look-up is audited.
+    LookUpMembers: [Owner Manager Cashier] + Terminal;
+    /// Personal fields together with a new member.
+    SignUpMembers: [Owner Manager Cashier] + Terminal;
     /// Personal fields of members; every reading is audited.
     ReadProfiles: [Owner Manager];
     EditProfiles: [Owner Manager];
@@ -98,21 +129,33 @@ permissions! {
     ExportMembers: [Owner];
     MergeMembers: [Owner Manager];
     EraseMembers: [Owner];
-    ReadStock: [Owner Manager Cashier] + Terminal;
+    ReadStock: [Owner Manager Cashier] + Terminal + Client;
     /// Receipts, adjustments, thresholds.
-    ManageStock: [Owner Manager];
-    Quote: [Owner Manager Cashier] + Terminal;
+    ManageStock: [Owner Manager] + Client;
+    Quote: [Owner Manager Cashier] + Terminal + Client;
     /// A terminal commits sales; the cashier it names must hold this at its location.
     Sell: [Owner Manager Cashier] + Terminal;
     /// A unit price set by hand.
     OverridePrice: [Owner Manager];
-    ReadSales: [Owner Manager Cashier] + Terminal;
+    ReadSales: [Owner Manager Cashier] + Terminal + Client;
     /// The changes feed of a location.
-    ReadChanges: [Owner Manager Cashier] + Terminal;
-    ReadReports: [Owner Manager];
+    ReadChanges: [Owner Manager Cashier] + Terminal + Client;
+    ReadReports: [Owner Manager] + Client;
+    /// The audit log; without `ReadWholeAudit` its technical rows only.
+    ReadAudit: [Owner Manager ItAdmin];
+    /// Rows about money, stock and people.
+    ReadWholeAudit: [Owner Manager];
 }
 
 impl Permission {
+    /// As stored and sent, for instance `read_stock`.
+    pub fn name(self) -> String {
+        serde_json::to_value(self).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default()
+    }
+    /// The permission of this name.
+    pub fn parse(name: &str) -> Option<Permission> {
+        serde_json::from_value(name.into()).ok()
+    }
     /// Whether this role holds it where it is granted.
     pub fn is_held_by(self, role: Role) -> bool {
         self.roles().contains(&role)
@@ -129,8 +172,20 @@ pub struct Grant {
 /// Who asks. Proven by an access token and still so in Postgres.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Principal {
-    User { user_id: UserId, grants: Arc<[Grant]> },
-    Terminal { terminal_id: TerminalId, location_id: LocationId },
+    User {
+        user_id: UserId,
+        grants: Arc<[Grant]>,
+    },
+    Terminal {
+        terminal_id: TerminalId,
+        location_id: LocationId,
+    },
+    /// A program of an integrator. `locations`: none means every one.
+    Client {
+        client_id: Uuid,
+        permissions: Arc<[Permission]>,
+        locations: Option<Arc<[LocationId]>>,
+    },
 }
 
 impl Principal {
@@ -141,6 +196,10 @@ impl Principal {
             Principal::User { grants, .. } => grants.iter().any(|grant| {
                 permission.is_held_by(grant.role) && grant.location_id.is_none_or(|granted| granted == location)
             }),
+            Principal::Client { locations, .. } => {
+                self.may_anywhere(permission)
+                    && locations.as_ref().is_none_or(|locations| locations.contains(&location))
+            }
         }
     }
     /// Whether it holds the permission at any location.
@@ -148,6 +207,7 @@ impl Principal {
         match self {
             Principal::Terminal { .. } => permission.is_for_terminals(),
             Principal::User { grants, .. } => grants.iter().any(|grant| permission.is_held_by(grant.role)),
+            Principal::Client { permissions, .. } => permission.is_for_clients() && permissions.contains(&permission),
         }
     }
     /// Whether it holds the permission at every location, present and future.
@@ -157,6 +217,7 @@ impl Principal {
             Principal::User { grants, .. } => {
                 grants.iter().any(|grant| permission.is_held_by(grant.role) && grant.location_id.is_none())
             }
+            Principal::Client { locations, .. } => self.may_anywhere(permission) && locations.is_none(),
         }
     }
     /// Whose idempotency keys these are: a terminal's outlive the cashier's turn.
@@ -164,6 +225,7 @@ impl Principal {
         match self {
             Principal::User { user_id, .. } => format!("user:{user_id}"),
             Principal::Terminal { terminal_id, .. } => format!("terminal:{terminal_id}"),
+            Principal::Client { client_id, .. } => format!("client:{client_id}"),
         }
     }
     /// The identifier that ledger and audit rows carry.
@@ -171,19 +233,21 @@ impl Principal {
         match self {
             Principal::User { user_id, .. } => *user_id,
             Principal::Terminal { terminal_id, .. } => UserId(terminal_id.0),
+            Principal::Client { client_id, .. } => UserId(*client_id),
         }
     }
     /// The terminal, when one asks.
     pub fn terminal(&self) -> Option<(TerminalId, LocationId)> {
         match self {
             Principal::Terminal { terminal_id, location_id } => Some((*terminal_id, *location_id)),
-            Principal::User { .. } => None,
+            Principal::User { .. } | Principal::Client { .. } => None,
         }
     }
     /// Roles for the audit row, for instance `manager`, or `terminal`.
     pub fn role_text(&self) -> String {
         match self {
             Principal::Terminal { .. } => "terminal".to_owned(),
+            Principal::Client { .. } => "client".to_owned(),
             Principal::User { grants, .. } => {
                 let mut roles: Vec<_> = grants.iter().map(|grant| grant.role).collect();
                 roles.sort_unstable();
@@ -199,6 +263,8 @@ impl Principal {
 pub struct Access {
     pub principal: Principal,
     pub permission: Permission,
+    /// The session of a user; none for whoever has no session.
+    pub session: Option<Uuid>,
 }
 
 impl Access {
@@ -212,6 +278,7 @@ impl Access {
         }
         Some(match &self.principal {
             Principal::Terminal { location_id, .. } => vec![location_id.0],
+            Principal::Client { locations, .. } => locations.iter().flat_map(|all| all.iter()).map(|it| it.0).collect(),
             Principal::User { grants, .. } => {
                 let held = grants.iter().filter(|grant| self.permission.is_held_by(grant.role));
                 held.filter_map(|grant| grant.location_id.map(|location| location.0)).collect()
@@ -235,6 +302,13 @@ impl Access {
             return Ok(());
         }
         Err(ApiError::forbidden("forbidden", "this needs a grant for every location"))
+    }
+    /// The user who asks for something of their own.
+    pub fn require_user(&self) -> Result<UserId, ApiError> {
+        match self.principal {
+            Principal::User { user_id, .. } => Ok(user_id),
+            _ => Err(ApiError::forbidden("forbidden", "only a user may do this")),
+        }
     }
     /// An act that only an enrolled terminal may do.
     pub fn require_terminal(&self) -> Result<(TerminalId, LocationId), ApiError> {
@@ -274,11 +348,12 @@ mod tests {
         assert!(!manager.may(Permission::ManageStock, there));
         assert!(manager.may(Permission::Sell, there));
         assert!(!manager.may_everywhere(Permission::ManageStock));
-        let access = Access { principal: manager, permission: Permission::ManageStock };
+        let access = Access { principal: manager, permission: Permission::ManageStock, session: None };
         assert_eq!(access.scope(), Some(vec![here.0]));
         assert_eq!(access.require_object_at(there, "location").unwrap_err().status, 404);
         assert_eq!(access.require_named(there).unwrap_err().status, 403);
-        let owner = Access { principal: user(&[(Role::Owner, None)]), permission: Permission::ManageStock };
+        let principal = user(&[(Role::Owner, None)]);
+        let owner = Access { principal, permission: Permission::ManageStock, session: None };
         assert_eq!(owner.scope(), None);
     }
 
@@ -290,6 +365,40 @@ mod tests {
         assert!(!terminal.may(Permission::Sell, LocationId(Uuid::from_u128(11))));
         assert!(!terminal.may_anywhere(Permission::ManageStock));
         assert!(!terminal.may_everywhere(Permission::ReadCatalog));
+    }
+
+    #[test]
+    fn a_client_holds_what_it_was_given_and_clients_may_hold() {
+        let here = LocationId(Uuid::from_u128(10));
+        let client = |permissions: &[Permission], locations: Option<&[LocationId]>| Principal::Client {
+            client_id: Uuid::from_u128(3),
+            permissions: permissions.into(),
+            locations: locations.map(Into::into),
+        };
+        let reader = client(&[Permission::ReadStock, Permission::ManageUsers], Some(&[here]));
+        assert!(reader.may(Permission::ReadStock, here));
+        assert!(!reader.may(Permission::ReadStock, LocationId(Uuid::from_u128(11))));
+        assert!(!reader.may_everywhere(Permission::ReadStock));
+        assert!(!reader.may_anywhere(Permission::ManageStock), "not given");
+        assert!(!reader.may_anywhere(Permission::ManageUsers), "no client may hold it");
+        assert!(client(&[Permission::ReadStock], None).may_everywhere(Permission::ReadStock));
+        // Selling is for tills, people, what is known of them and keys are for people.
+        use Permission::*;
+        for permission in [
+            Sell,
+            ManageUsers,
+            ManageClients,
+            OwnAccount,
+            LookUpMembers,
+            SignUpMembers,
+            ReadProfiles,
+            EditProfiles,
+            ExportMembers,
+            MergeMembers,
+            EraseMembers,
+        ] {
+            assert!(!permission.is_for_clients(), "{permission:?}");
+        }
     }
 
     #[test]
@@ -309,7 +418,16 @@ mod tests {
             use Permission::*;
             assert!(matches!(
                 permission,
-                ReadCatalog | ReadLocations | ManageLocations | ReadTerminals | ManageTerminals
+                OwnAccount
+                    | EnrolSecondFactor
+                    | ManageClients
+                    | ManageLeases
+                    | ReadCatalog
+                    | ReadLocations
+                    | ManageLocations
+                    | ReadTerminals
+                    | ManageTerminals
+                    | ReadAudit
             ));
         }
     }

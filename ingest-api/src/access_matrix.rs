@@ -90,6 +90,10 @@ pub enum Caller {
     Nobody,
     /// An enrolled terminal of the own location.
     Terminal,
+    /// An API client that was given all that clients may hold, for the own location.
+    ClientHere,
+    /// The same for every location.
+    ClientEverywhere,
     /// A user whose one grant is for the own location.
     Here(Role),
     /// A user whose one grant is for every location.
@@ -101,7 +105,8 @@ impl Caller {
     pub fn all() -> Vec<Caller> {
         let here = Role::ALL.map(Caller::Here);
         let everywhere = Role::ALL.map(Caller::Everywhere);
-        [Caller::Nobody, Caller::Terminal].into_iter().chain(here).chain(everywhere).collect()
+        let programs = [Caller::Nobody, Caller::Terminal, Caller::ClientHere, Caller::ClientEverywhere];
+        programs.into_iter().chain(here).chain(everywhere).collect()
     }
 
     /// Heading of the column.
@@ -109,6 +114,8 @@ impl Caller {
         match self {
             Caller::Nobody => "no token".to_owned(),
             Caller::Terminal => "terminal".to_owned(),
+            Caller::ClientHere => "client".to_owned(),
+            Caller::ClientEverywhere => "client everywhere".to_owned(),
             Caller::Here(role) => role.as_str().to_owned(),
             Caller::Everywhere(role) => format!("{} everywhere", role.as_str()),
         }
@@ -120,8 +127,15 @@ impl Caller {
             user_id: UserId(Uuid::nil()),
             grants: [Grant { role, location_id }].into(),
         };
+        let client = |locations: Option<LocationId>| Principal::Client {
+            client_id: Uuid::nil(),
+            permissions: Permission::ALL.iter().filter(|permission| permission.is_for_clients()).copied().collect(),
+            locations: locations.map(|location| [location].into()),
+        };
         match self {
             Caller::Nobody => None,
+            Caller::ClientHere => Some(client(Some(own))),
+            Caller::ClientEverywhere => Some(client(None)),
             Caller::Terminal => Some(Principal::Terminal { terminal_id: TerminalId(Uuid::nil()), location_id: own }),
             Caller::Here(role) => Some(user(role, Some(own))),
             Caller::Everywhere(role) => Some(user(role, None)),
@@ -136,7 +150,8 @@ Made from `ingest-api/src/router.rs` and `ingest-api/src/access.rs`; do not edit
 with the code and try every cell with real tokens. After a change: `UPDATE_ACCESS_MATRIX=1 ./dev test -- -p ingest-api --test it matrix`.
 
 A cell with two entries says what a caller gets at its own location, then at another one; one entry: the same at both.
-Columns without `everywhere` are callers with one grant, for their own location.
+Columns without `everywhere` are callers with one grant, for their own location. `client` is an API client that was given
+every permission it may hold. Who has a second factor to set up first reaches the two routes of `EnrolSecondFactor` alone.
 
 | entry | meaning |
 |---|---|

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use runtime::config::TrustedProxies;
 use runtime::pg::{PgTx, Writer};
 use sinks::store::Store;
 use sqlx::PgPool;
@@ -32,6 +33,8 @@ pub struct AppState {
     pub committed: Arc<Notify>,
     /// Tokens, passwords and cursors.
     pub auth: Arc<Auth>,
+    /// Who may say on whose behalf a request comes.
+    pub proxies: TrustedProxies,
     /// ClickHouse for the KPI routes; none where it is not configured.
     pub reports: Option<Store>,
     /// The key store of personal data; none where it is not configured.

@@ -1,5 +1,16 @@
 //! Audit rows: who did, or was refused, what. Written in the transaction of the act itself; a refusal,
 //! which has none, gets one of its own.
+//!
+//! What makes the rows believable stands below: `chain` says which bytes are hashed, `sealer` numbers and chains them,
+//! `signing` signs, `roots` and `proof` let a single receipt be checked by whoever holds it.
+
+pub mod chain;
+pub mod merkle;
+pub mod proof;
+pub mod roots;
+pub mod routes;
+pub mod sealer;
+pub mod signing;
 
 use chrono::Utc;
 use runtime::pg::PgTx;
@@ -55,12 +66,12 @@ impl<'a> Entry<'a> {
             is_refused: false,
         }
     }
-    /// An act of the platform itself.
-    pub fn of_platform(action: &'a str, target: String) -> Self {
+    /// An act of a command line task: nobody's.
+    pub fn of_task(action: &'a str, target: String) -> Self {
         Entry {
             location: None,
             actor: Uuid::nil(),
-            role: "platform".to_owned(),
+            role: String::new(),
             action,
             target,
             before: None,
@@ -69,6 +80,10 @@ impl<'a> Entry<'a> {
             terminal: None,
             is_refused: false,
         }
+    }
+    pub fn refused(mut self) -> Self {
+        self.is_refused = true;
+        self
     }
     pub fn at(mut self, location: LocationId) -> Self {
         self.location = Some(location);

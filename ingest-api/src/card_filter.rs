@@ -30,6 +30,8 @@ pub enum Field {
     Barcode,
     /// A telephone number in international form.
     Phone,
+    /// What a device made up to be new, normally a UUID.
+    Nonce,
 }
 
 impl Field {
@@ -38,6 +40,7 @@ impl Field {
         match name {
             "Barcode" => Some(Field::Barcode),
             "Phone" => Some(Field::Phone),
+            "Nonce" => Some(Field::Nonce),
             _ => None,
         }
     }
@@ -59,6 +62,7 @@ impl Field {
             Field::Text => true,
             Field::Barcode => !is_gtin(text),
             Field::Phone => phone::normalised(text).is_none(),
+            Field::Nonce => !card_data::is_uuid(text),
         }
     }
 }
@@ -108,9 +112,11 @@ pub fn head(request: &Request) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// As [`Field::refuses`], where a UUID cannot be told from other text by its type.
+/// As [`Field::refuses`], where a UUID cannot be told from other text by its type: alone, or in the name of an object as
+/// the audit log has it (`user/<id>`).
 fn is_refused(field: Field, text: &str) -> bool {
-    !card_data::is_uuid(text) && field.refuses(text)
+    let (what, id) = text.rsplit_once('/').unwrap_or(("", text));
+    field.refuses(if card_data::is_uuid(id) { what } else { text })
 }
 
 fn decoded(segment: &str) -> String {
@@ -183,6 +189,7 @@ mod tests {
         assert_eq!(refused(&format!("/api/v1/members?{NUMBER}=1"), &[]), at(""));
         assert_eq!(refused("/api/v1/members?cvv=123", &[]), at("/cvv"));
         assert_eq!(refused("/api/v1/members?external_id=cvv:123", &[]), at("/external_id"));
+        assert_eq!(refused(&format!("/api/v1/audit?target=4111-1111-1111-1111/{UUID}"), &[]), at("/target"));
         assert_eq!(refused("/", &[("idempotency-key", NUMBER)]), at("/idempotency-key"));
         assert_eq!(refused("/", &[("x-request-id", "till-4111111111111111")]), at("/x-request-id"));
         assert_eq!(refused("/", &[("x-note", "4111 1111 1111 1111")]), at("/x-note"));
@@ -200,6 +207,7 @@ mod tests {
                 "/api/v1/changes?after=3-1795341300123456".to_owned(),
                 vec![("user-agent", agent), ("if-match", "\"12\"")],
             ),
+            (format!("/api/v1/audit?target=sale/{UUID}"), vec![]),
             ("/".to_owned(), vec![("x-forwarded-for", "203.0.113.195, 70.41.3.18, 150.172.238.178")]),
             ("/".to_owned(), vec![("traceparent", "00-41111111111111114111111111111111-4111111111111111-01")]),
         ] {
@@ -209,7 +217,8 @@ mod tests {
         assert!(Field::Text.refuses(&barcode) && !Field::Barcode.refuses(&barcode), "{barcode}");
         assert_eq!(refused(&format!("/api/v1/variants?barcode={barcode}"), &[]), None);
         assert_eq!(refused(&format!("/api/v1/variants?sku={barcode}"), &[]), Some("/sku".to_owned()));
-        assert!(Field::Barcode.refuses(NUMBER) && Field::Phone.refuses(NUMBER));
+        assert!(Field::Barcode.refuses(NUMBER) && Field::Phone.refuses(NUMBER) && Field::Nonce.refuses(NUMBER));
+        assert!(Field::Text.refuses(UUID) && !Field::Nonce.refuses(UUID));
         assert!(!Field::Text.refuses(BARCODE), "no check digit of a card");
     }
 

@@ -1,6 +1,8 @@
 //! Every variable that `ingest-api` reads, by role. A role is started with the sections it needs and no others.
 
-use runtime::config::{Admin, Auth, ClickHouse, Http, Kafka, Log, Postgres, Privacy, Redis, Registry};
+use runtime::config::{
+    Admin, AuditKeys, AuditSigner, Auth, ClickHouse, Http, Kafka, Log, Postgres, Privacy, Redis, Registry,
+};
 use serde::Deserialize;
 
 /// `ingest-api serve`.
@@ -37,6 +39,7 @@ pub struct Worker {
     pub postgres: Postgres,
     pub kafka: Kafka,
     pub registry: Registry,
+    pub audit: AuditSigner,
     pub admin: Admin,
     /// To finish erasures, and to repeat them after a restore.
     pub privacy: Option<Privacy>,
@@ -52,6 +55,7 @@ pub struct All {
     pub http: Http,
     pub kafka: Kafka,
     pub registry: Registry,
+    pub audit: AuditSigner,
     pub admin: Admin,
     pub auth: Auth,
     pub clickhouse: Option<ClickHouse>,
@@ -82,11 +86,12 @@ pub struct Verify {
     pub registry: Registry,
     pub redis: Redis,
     pub clickhouse: ClickHouse,
+    pub audit: AuditKeys,
     #[serde(default)]
     pub log: Log,
 }
 
-/// Tasks that need Postgres alone: `create-owner`, `raise-epoch`, `relay replay`.
+/// Tasks that need Postgres alone: `create-owner`, `reset-sign-in`, `raise-epoch`, `relay replay`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ledger {
@@ -109,6 +114,16 @@ pub struct Topics {
 #[serde(deny_unknown_fields)]
 pub struct Rotate {
     pub privacy: Privacy,
+    #[serde(default)]
+    pub log: Log,
+}
+
+/// Tasks on the keys of access tokens: `keys rotate`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Keys {
+    pub postgres: Postgres,
+    pub auth: Auth,
     #[serde(default)]
     pub log: Log,
 }

@@ -4,13 +4,14 @@
 use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
 
-use axum::extract::{ConnectInfo, FromRequestParts, Request};
+use axum::extract::{ConnectInfo, FromRequestParts, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
 use runtime::card_data;
+use runtime::config::TrustedProxies;
 use uuid::Uuid;
 
 use crate::card_filter;
@@ -27,7 +28,8 @@ pub struct Context {
     pub request_id: String,
     /// W3C `traceparent` as received, or a new one: never empty.
     pub trace_parent: String,
-    /// Peer address without port; empty when the server does not know it.
+    /// Address without port from which the request came, as far as proxies are trusted to say so; empty when the server
+    /// does not know it.
     pub address: String,
 }
 
@@ -55,8 +57,9 @@ impl<S: Send + Sync> FromRequestParts<S> for Context {
 
 /// Outermost layer: gives the request its [`Context`], bounds address and headers, catches panics,
 /// turns every bare failure status into a problem and echoes `X-Request-Id` and `traceparent`.
-pub async fn stamp(mut request: Request, next: Next) -> Response {
-    let context = context_of(request.headers(), request.extensions().get::<ConnectInfo<SocketAddr>>());
+pub async fn stamp(State(proxies): State<TrustedProxies>, mut request: Request, next: Next) -> Response {
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
+    let context = context_of(request.headers(), peer, &proxies);
     let (request_id, trace_parent) = (context.request_id.clone(), context.trace_parent.clone());
     request.extensions_mut().insert(context);
     let answer = async {
@@ -85,7 +88,7 @@ pub async fn stamp(mut request: Request, next: Next) -> Response {
     response
 }
 
-fn context_of(headers: &HeaderMap, peer: Option<&ConnectInfo<SocketAddr>>) -> Context {
+fn context_of(headers: &HeaderMap, peer: Option<IpAddr>, proxies: &TrustedProxies) -> Context {
     let given = headers.get(REQUEST_ID_HEADER).and_then(|value| value.to_str().ok()).filter(|id| {
         (1..=REQUEST_ID_CHARS_MAX).contains(&id.len())
             && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
@@ -98,12 +101,23 @@ fn context_of(headers: &HeaderMap, peer: Option<&ConnectInfo<SocketAddr>>) -> Co
     Context {
         request_id: given.map_or_else(|| Uuid::now_v7().to_string(), str::to_owned),
         trace_parent: trace.map_or_else(new_trace, str::to_owned),
-        address: peer.map(|peer| canonical(peer.0.ip())).unwrap_or_default(),
+        address: peer.map(|peer| address_of(headers, peer, proxies).to_string()).unwrap_or_default(),
     }
 }
 
-fn canonical(address: IpAddr) -> String {
-    address.to_canonical().to_string()
+/// The peer; behind proxies that are trusted, the last address of `X-Forwarded-For` that none of them is. What stands
+/// before it anybody may have written.
+fn address_of(headers: &HeaderMap, peer: IpAddr, proxies: &TrustedProxies) -> IpAddr {
+    let mut address = peer.to_canonical();
+    let lines = headers.get_all("x-forwarded-for").iter().rev().filter_map(|line| line.to_str().ok());
+    let mut hops = lines.flat_map(|line| line.rsplit(','));
+    while proxies.contains(address) {
+        match hops.next().and_then(|hop| hop.trim().parse::<IpAddr>().ok()) {
+            Some(hop) => address = hop.to_canonical(),
+            None => break,
+        }
+    }
+    address
 }
 
 /// `00-<32 hex>-<16 hex>-<2 hex>`, lower case, neither id all zero.
@@ -204,7 +218,7 @@ mod tests {
         let with = |text: &'static str| {
             let mut headers = HeaderMap::new();
             headers.insert("traceparent", HeaderValue::from_static(text));
-            context_of(&headers, None).trace_parent
+            context_of(&headers, None, &TrustedProxies::default()).trace_parent
         };
         let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         assert_eq!(with(good), good);
@@ -217,11 +231,32 @@ mod tests {
     }
 
     #[test]
+    fn only_trusted_proxies_say_where_a_request_came_from() {
+        let address = |peer: &str, forwarded: &[&str], trusted: &str| {
+            let mut headers = HeaderMap::new();
+            for line in forwarded {
+                headers.append("x-forwarded-for", HeaderValue::from_str(line).unwrap());
+            }
+            address_of(&headers, peer.parse().unwrap(), &trusted.parse().unwrap()).to_string()
+        };
+        let net = "10.0.0.0/8, 192.0.2.1";
+        assert_eq!(address("203.0.113.9", &["1.1.1.1"], ""), "203.0.113.9", "nobody is trusted");
+        assert_eq!(address("203.0.113.9", &["1.1.1.1"], net), "203.0.113.9", "not this one");
+        assert_eq!(address("10.0.0.1", &["1.1.1.1"], net), "1.1.1.1");
+        assert_eq!(address("10.0.0.1", &["6.6.6.6, 1.1.1.1"], net), "1.1.1.1", "the client wrote the first");
+        assert_eq!(address("10.0.0.1", &["6.6.6.6, 1.1.1.1, 192.0.2.1"], net), "1.1.1.1");
+        assert_eq!(address("10.0.0.1", &["6.6.6.6", "1.1.1.1"], net), "1.1.1.1", "two lines are one list");
+        assert_eq!(address("10.0.0.1", &["6.6.6.6, garbage"], net), "10.0.0.1");
+        assert_eq!(address("10.0.0.1", &[], net), "10.0.0.1");
+        assert_eq!(address("::ffff:10.0.0.1", &["2001:db8::1"], net), "2001:db8::1");
+    }
+
+    #[test]
     fn a_request_id_is_kept_only_when_it_is_plain() {
         let with = |id: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(REQUEST_ID_HEADER, HeaderValue::from_str(id).unwrap());
-            context_of(&headers, None).request_id
+            context_of(&headers, None, &TrustedProxies::default()).request_id
         };
         assert_eq!(with("till-7.42_a"), "till-7.42_a");
         assert_ne!(with("a b"), "a b");

@@ -16,10 +16,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use crate::access::Access;
+use crate::access::{Access, Permission};
 use crate::app::AppState;
 use crate::audit::{self, Entry};
-use crate::auth::login::random_text;
+use crate::auth::codes::random_text;
 use crate::catalog::upsert::BulkTurn;
 use crate::checks::{BULK_ROWS_MAX, CODE_CHARS_MAX, Checks};
 use crate::context::Context;
@@ -134,6 +134,9 @@ pub async fn create_member(
     context: Context,
     Valid(new): Valid<NewMember>,
 ) -> Result<Response, ApiError> {
+    if new.profile.is_some() && !access.principal.may_anywhere(Permission::SignUpMembers) {
+        return Err(ApiError::forbidden("forbidden", "this caller may not say who a member is"));
+    }
     let vault = new.profile.is_some().then(|| app.vault()).transpose()?;
     let member = app
         .writer

@@ -44,6 +44,8 @@ pub struct ApiError {
     /// More members of the body, for instance the quote of a `total_mismatch`.
     pub extra: Option<Box<Map<String, Value>>>,
     pub source: Option<anyhow::Error>,
+    /// Seconds after which it may be sent again, where it may.
+    pub retry_after_s: u64,
 }
 
 /// For tasks that have no HTTP client: detail and hidden cause, for the operator.
@@ -62,7 +64,8 @@ impl ApiError {
         let known = Code::ALL.iter().find(|known| known.code() == code);
         debug_assert!(known.is_some(), "{code} is not in the catalogue");
         let retryable = known.is_some_and(|known| known.retryable());
-        ApiError { status, code, detail: detail.into(), retryable, errors: Vec::new(), extra: None, source: None }
+        let (detail, errors) = (detail.into(), Vec::new());
+        ApiError { status, code, detail, retryable, errors, extra: None, source: None, retry_after_s: 1 }
     }
     /// 400: the request cannot be read.
     pub fn bad_request(code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
@@ -115,6 +118,11 @@ impl ApiError {
     pub fn internal(source: impl Into<anyhow::Error>) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the platform made a mistake; nothing was stored")
             .with_source(source)
+    }
+    /// When it may be sent again.
+    pub fn retry_after(mut self, seconds: u64) -> Self {
+        self.retry_after_s = seconds;
+        self
     }
     /// The cause, for the log.
     pub fn with_source(mut self, source: impl Into<anyhow::Error>) -> Self {
@@ -200,6 +208,7 @@ fn from_unique(constraint: &str) -> ApiError {
         | "variants_external_id_key"
         | "customers_external_id_key" => "/external_id",
         "variants_sku_key" => "/sku",
+        "api_clients_name_key" => "/name",
         "users_login_key" => "/login",
         "users_code_key" => "/code",
         "terminals_register_key" => "/register_id",
@@ -254,13 +263,13 @@ impl IntoResponse for ApiError {
         };
         let bytes = serde_json::to_vec(&body).unwrap_or_default();
         let mut response = (self.status, bytes).into_response();
-        let mut set = |name: HeaderName, value| response.headers_mut().insert(name, HeaderValue::from_static(value));
-        set(header::CONTENT_TYPE, "application/problem+json");
+        let mut set = |name: HeaderName, value| response.headers_mut().insert(name, value);
+        set(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if self.retryable {
-            set(header::RETRY_AFTER, "1");
+            set(header::RETRY_AFTER, HeaderValue::from(self.retry_after_s));
         }
         if self.status == StatusCode::UNAUTHORIZED {
-            set(header::WWW_AUTHENTICATE, "Bearer");
+            set(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
     }

@@ -17,7 +17,7 @@ use crate::json;
 /// Body limit of a route that does not state its own.
 pub const BODY_BYTES_MAX: usize = 2 << 20;
 /// A body must have arrived by then.
-const BODY_SECONDS_MAX: u64 = 10;
+const BODY_SECONDS_MAX: u64 = 30;
 /// A bulk body must have arrived by then.
 const BULK_BODY_SECONDS_MAX: u64 = 60;
 const IDEMPOTENCY_KEY_CHARS_MAX: usize = 255;

@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use crate::access::{Access, Permission, Principal};
 use crate::app::AppState;
 use crate::audit;
+use crate::auth::tokens::Subject;
 use crate::context::Context;
 use crate::error::ApiError;
 
@@ -20,11 +21,10 @@ pub async fn guard(
     if permission == Permission::Public {
         return next.run(request).await;
     }
-    let principal = match identify(&app, request.headers()).await {
-        Ok(principal) => principal,
+    let access = match identify(&app, request.headers(), permission).await {
+        Ok(access) => access,
         Err(problem) => return problem.into_response(),
     };
-    let access = Access { principal, permission };
     let may = access.principal.may_anywhere(permission);
     let is_write = request.method() != Method::GET;
     let trail = audit::Trail::of(&request, &access.principal);
@@ -59,7 +59,7 @@ async fn follow_up(app: &AppState, permission: Permission) {
     }
 }
 
-async fn identify(app: &AppState, headers: &HeaderMap) -> Result<Principal, ApiError> {
+async fn identify(app: &AppState, headers: &HeaderMap, permission: Permission) -> Result<Access, ApiError> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let value = values.next().and_then(|value| value.to_str().ok()).ok_or_else(ApiError::unauthenticated)?;
     let (scheme, token) = value.split_once(' ').ok_or_else(ApiError::unauthenticated)?;
@@ -67,7 +67,14 @@ async fn identify(app: &AppState, headers: &HeaderMap) -> Result<Principal, ApiE
         return Err(ApiError::unauthenticated());
     }
     let claims = app.auth.verify(token.trim())?;
-    app.auth.principal(&app.gate, &claims).await
+    let subject = claims.subject();
+    // Who still has to set up a second factor is nobody anywhere else.
+    if matches!(subject, Some(Subject::Enrolling(_))) && permission != Permission::EnrolSecondFactor {
+        return Err(ApiError::unauthenticated());
+    }
+    let principal = app.auth.principal(&app.gate, &claims).await?;
+    let session = matches!(subject, Some(Subject::User(_))).then_some(claims.sid);
+    Ok(Access { principal, permission, session })
 }
 
 impl audit::Trail {

@@ -18,6 +18,7 @@ pub mod catalog_cache;
 pub mod changes;
 pub mod checks;
 pub mod config;
+pub mod connections;
 pub mod context;
 pub mod cursor;
 pub mod customers;

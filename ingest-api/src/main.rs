@@ -1,11 +1,13 @@
 //! `ingest-api`: serve, relay, worker, or all of them in one process; and the tasks that end by themselves.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use ingest_api::audit::proof;
+use ingest_api::audit::signing::{PublicKeys, Signer};
 use ingest_api::card_filter::Field;
 use ingest_api::card_filter::rate::rate;
 use ingest_api::privacy::rotate::rotate;
@@ -15,10 +17,14 @@ use ingest_api::worker::{epoch, retire};
 use ingest_api::{auth, config, migrate, openapi, privacy, relay, serve, verify, worker};
 use runtime::config::load;
 use runtime::dead_letter::{Filter, redrive};
-use runtime::lifecycle::{DRAIN_BUDGET, Shutdown, exit_code};
+use runtime::lifecycle::{DRAIN_BUDGET, Shutdown, exit_code, say};
 use runtime::ops::{self, Health};
 use runtime::pg::{Limits, Writer, pool_with};
 use tokio::sync::Notify;
+
+/// A sale is a few hundred small allocations on one thread and their release on another.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The public door of the platform, and the roles that follow a commit out of Postgres.
 #[derive(Parser)]
@@ -53,6 +59,18 @@ enum Role {
         #[arg(long)]
         json: bool,
     },
+    /// Lets a user in again who lost password and second factor: prints a one-time code for POST /auth/password-reset
+    ResetSignIn {
+        #[arg(long)]
+        login: String,
+        #[arg(long)]
+        json: bool,
+    },
+    /// The keys that sign access tokens
+    Keys {
+        #[command(subcommand)]
+        task: KeysTask,
+    },
     /// Begins a new epoch after a restore; prints `LOCATION_ID KEPT_SEQ` lines for `sinks withdraw`
     RaiseEpoch {
         #[arg(long)]
@@ -83,8 +101,33 @@ enum Role {
         #[arg(long = "as", value_enum, default_value = "text")]
         field: Field,
     },
+    /// Checks the proof of a receipt with nothing but the public key; exit code 1 when it proves nothing
+    CheckProof {
+        /// What `GET /sales/{id}/proof` answered
+        #[arg(long)]
+        proof: PathBuf,
+        /// Public keys that are believed: base64 of 32 bytes each, between commas
+        #[arg(long)]
+        public_key: String,
+    },
+    /// Prints the public key of the audit log's signing key, for `check-proof` and `worker verify`
+    AuditPublicKey {
+        /// Ed25519 private key, PKCS#8 PEM
+        #[arg(long)]
+        signing_key: PathBuf,
+    },
     /// Prints the OpenAPI document
     Openapi,
+}
+
+#[derive(Subcommand)]
+enum KeysTask {
+    /// Makes a new signing key; tokens of the one before live to their end
+    Rotate {
+        /// The new key signs now, and every token of before is refused from now on
+        #[arg(long)]
+        at_once: bool,
+    },
 }
 
 #[derive(Subcommand)]
@@ -112,6 +155,9 @@ enum Task {
         /// Journal of the tills: a file, or a folder of them
         #[arg(long)]
         journal: Option<PathBuf>,
+        /// Only the audit log: its chains, roots and what was published of them
+        #[arg(long)]
+        chain: bool,
         /// How long the pipeline may take to drain, seconds
         #[arg(long, default_value_t = 60)]
         drain: u64,
@@ -130,8 +176,8 @@ async fn main() -> ExitCode {
             exit_code(run_replay(Replay { from, stream, topic }).await)
         }
         Role::Worker { task: None } => exit_code(run_worker().await),
-        Role::Worker { task: Some(Task::Verify { json, journal, drain }) } => {
-            match run_verify(json, journal, drain).await {
+        Role::Worker { task: Some(Task::Verify { json, journal, chain, drain }) } => {
+            match run_verify(json, journal, chain, drain).await {
                 Ok(true) => ExitCode::SUCCESS,
                 Ok(false) => ExitCode::FAILURE,
                 Err(error) => exit_code(Err(error)),
@@ -141,23 +187,18 @@ async fn main() -> ExitCode {
         Role::All => exit_code(run_all().await),
         Role::Migrate => exit_code(run_migrate().await),
         Role::CreateOwner { login, json } => exit_code(create_owner(&login, json).await),
+        Role::ResetSignIn { login, json } => exit_code(reset_sign_in(&login, json).await),
+        Role::Keys { task: KeysTask::Rotate { at_once } } => exit_code(rotate_keys(at_once).await),
         Role::RaiseEpoch { reason } => exit_code(raise_epoch(&reason).await),
         Role::Redrive { topic, group, code, key, limit } => {
             exit_code(run_redrive(&topic, &group, Filter { error_code: code, key, ..Filter::default() }, limit).await)
         }
-        Role::NewKey => {
-            println!("{}", privacy::new_key());
-            ExitCode::SUCCESS
-        }
+        Role::NewKey => exit_code(say(privacy::new_key()).map_err(Into::into)),
         Role::RotateMasterKey => exit_code(rotate_master_key().await),
         Role::CardFilter { field } => exit_code(count_refused(field)),
-        Role::Openapi => match openapi::text() {
-            Ok(text) => {
-                println!("{text}");
-                ExitCode::SUCCESS
-            }
-            Err(error) => exit_code(Err(error.into())),
-        },
+        Role::Openapi => exit_code(openapi::text().map_err(Into::into).and_then(|text| Ok(say(text)?))),
+        Role::CheckProof { proof, public_key } => check_proof(&proof, &public_key),
+        Role::AuditPublicKey { signing_key } => exit_code(print_public_key(&signing_key)),
     }
 }
 
@@ -193,7 +234,7 @@ async fn run_relay() -> anyhow::Result<()> {
 async fn run_worker() -> anyhow::Result<()> {
     let cfg: config::Worker = load()?;
     let (stop, health) = start("ingest-api-worker", &cfg.log, &cfg.admin).await?;
-    worker::run(&cfg.postgres, &cfg.kafka, &cfg.registry, cfg.privacy.as_ref(), stop, health).await
+    worker::run(&cfg.postgres, &cfg.kafka, &cfg.registry, &cfg.audit, cfg.privacy.as_ref(), stop, health).await
 }
 
 async fn run_all() -> anyhow::Result<()> {
@@ -205,7 +246,7 @@ async fn run_all() -> anyhow::Result<()> {
     let ended = tokio::select! {
         ended = serve::run(&cfg.postgres, &cfg.http, &cfg.auth, extras, committed.clone(), stop.clone(), health.clone()) => ended,
         ended = relay::run(&cfg.postgres, &cfg.kafka, committed, stop.clone(), health.clone()) => ended,
-        ended = worker::run(&cfg.postgres, &cfg.kafka, &cfg.registry, cfg.privacy.as_ref(), stop.clone(), health) => ended,
+        ended = worker::run(&cfg.postgres, &cfg.kafka, &cfg.registry, &cfg.audit, cfg.privacy.as_ref(), stop.clone(), health) => ended,
     };
     stop.cancel();
     stop.drain(DRAIN_BUDGET - serve::STOP_MAX).await;
@@ -231,7 +272,7 @@ fn ledger(cfg: &config::Ledger) -> anyhow::Result<Writer> {
 async fn create_owner(login: &str, json: bool) -> anyhow::Result<()> {
     let cfg: config::Ledger = load()?;
     runtime::telemetry::init("ingest-api-create-owner", &cfg.log);
-    let owner = auth::login::create_owner(&ledger(&cfg)?, login).await.map_err(|error| anyhow::anyhow!("{error}"))?;
+    let owner = auth::create_owner(&ledger(&cfg)?, login).await.map_err(|error| anyhow::anyhow!("{error}"))?;
     if json {
         println!("{}", serde_json::to_string(&owner)?);
     } else {
@@ -244,12 +285,39 @@ async fn rotate_master_key() -> anyhow::Result<()> {
     let cfg: config::Rotate = load()?;
     runtime::telemetry::init("ingest-api-rotate-master-key", &cfg.log);
     let database = runtime::config::Postgres { url: cfg.privacy.vault_url.clone() };
-    println!("{}", rotate(&cfg.privacy, pool_with(&database, "task", 1, &patient())?).await?);
+    say(rotate(&cfg.privacy, pool_with(&database, "task", 1, &patient())?).await?)?;
     Ok(())
 }
 
 fn count_refused(field: Field) -> anyhow::Result<()> {
-    println!("{}", rate(std::io::stdin().lock(), field)?);
+    say(rate(std::io::stdin().lock(), field)?)?;
+    Ok(())
+}
+
+async fn reset_sign_in(login: &str, json: bool) -> anyhow::Result<()> {
+    let cfg: config::Ledger = load()?;
+    runtime::telemetry::init("ingest-api-reset-sign-in", &cfg.log);
+    let writer = ledger(&cfg)?;
+    let reset = auth::first_owner::reset_sign_in(&writer, login).await.map_err(|error| anyhow::anyhow!("{error}"))?;
+    if json {
+        println!("{}", serde_json::to_string(&reset)?);
+    } else {
+        println!(
+            "{}: no second factor, no session. Code for a new password (shown only now): {}",
+            reset.login, reset.reset_code
+        );
+    }
+    Ok(())
+}
+
+async fn rotate_keys(at_once: bool) -> anyhow::Result<()> {
+    let cfg: config::Keys = load()?;
+    runtime::telemetry::init("ingest-api-keys", &cfg.log);
+    let writer = ledger(&config::Ledger { postgres: cfg.postgres, log: cfg.log })?;
+    let auth = auth::Auth::new(&cfg.auth)?;
+    auth::keys::read(&auth, writer.pool()).await?;
+    let rotated = auth::keys::rotate(auth, &writer, at_once).await.map_err(|error| anyhow::anyhow!("{error}"))?;
+    println!("{}", serde_json::to_string(&rotated)?);
     Ok(())
 }
 
@@ -271,27 +339,46 @@ async fn run_replay(replay: Replay) -> anyhow::Result<()> {
     let cfg: config::Ledger = load()?;
     runtime::telemetry::init("ingest-api-replay", &cfg.log);
     let pool = ledger(&cfg)?.pool().clone();
-    println!("{}", replay.run(&mut *pool.acquire().await?).await?);
-    Ok(())
+    Ok(say(replay.run(&mut *pool.acquire().await?).await?)?)
 }
 
 async fn run_retire() -> anyhow::Result<()> {
     let cfg: config::Migrate = load()?;
     runtime::telemetry::init("ingest-api-retire", &cfg.log);
     let ledger = ledger(&config::Ledger { postgres: cfg.postgres, log: cfg.log })?;
-    println!("{}", serde_json::to_string(&retire::retire(&ledger, &cfg.kafka, &cfg.registry).await?)?);
-    Ok(())
+    Ok(say(serde_json::to_string(&retire::retire(&ledger, &cfg.kafka, &cfg.registry).await?)?)?)
 }
 
 async fn run_redrive(topic: &str, group: &str, filter: Filter, limit: usize) -> anyhow::Result<()> {
     let cfg: config::Topics = load()?;
     runtime::telemetry::init("ingest-api-redrive", &cfg.log);
     let done = redrive(&cfg.kafka, topic, group, &filter, limit).await?;
-    println!("{} dead letters read, {} matched, {} published again", done.read, done.matched, done.sent);
+    Ok(say(format_args!("{} dead letters read, {} matched, {} published again", done.read, done.matched, done.sent))?)
+}
+
+/// Neither configuration nor network: what a customer can run.
+fn check_proof(proof: &Path, public_key: &str) -> ExitCode {
+    let said = std::fs::read_to_string(proof)
+        .map_err(anyhow::Error::from)
+        .and_then(|text| Ok(proof::check(&text, &PublicKeys::parse(public_key)?)?));
+    match said {
+        Ok(proof) => {
+            println!("proven: {proof}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("not proven: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn print_public_key(signing_key: &Path) -> anyhow::Result<()> {
+    println!("{}", Signer::from_pem(&std::fs::read_to_string(signing_key)?)?.public_text());
     Ok(())
 }
 
-async fn run_verify(json: bool, journal: Option<PathBuf>, drain: u64) -> anyhow::Result<bool> {
+async fn run_verify(json: bool, journal: Option<PathBuf>, chain: bool, drain: u64) -> anyhow::Result<bool> {
     let cfg: config::Verify = load()?;
     // The report is the output: the log stays out of its way.
     let limits = Limits {
@@ -308,12 +395,13 @@ async fn run_verify(json: bool, journal: Option<PathBuf>, drain: u64) -> anyhow:
         clickhouse: cfg.clickhouse,
         journal,
         drain: Duration::from_secs(drain),
+        keys: PublicKeys::parse(&cfg.audit.public_keys)?,
     };
-    let report = verify::run(&stores).await?;
+    let report = if chain { verify::run_chain(&stores).await? } else { verify::run(&stores).await? };
     if json {
-        println!("{}", serde_json::to_string(&report)?)
+        say(serde_json::to_string(&report)?)?;
     } else {
-        println!("{report}")
+        say(&report)?;
     }
     Ok(report.agrees())
 }

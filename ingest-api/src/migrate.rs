@@ -1,5 +1,5 @@
-//! `ingest-api migrate`: everything the roles expect to find, made in order and again without effect: the tables,
-//! the outbox partitions of the coming days, the topics, the schemas and their pinned ids.
+//! `ingest-api migrate`: everything the roles expect to find, made in order and again without effect: the tables
+//! and who may do what to them, the outbox partitions of the coming days, the topics, the schemas and their pinned ids.
 
 use std::time::Duration;
 
@@ -27,6 +27,7 @@ pub async fn run(cfg: &config::Migrate) -> anyhow::Result<()> {
     let pool = runtime::pg::pool_with(&cfg.postgres, "migrate", 2, &unlimited)?;
     runtime::pg::ping(&pool, WAIT_FOR_POSTGRES).await?;
     POSTGRES.run(&pool).await.context("migrating Postgres")?;
+    give_rights(&pool).await.context("rights of the application's role")?;
     upkeep::make_partitions(&pool).await.context("outbox partitions")?;
     if let Some(privacy) = &cfg.privacy {
         let database = runtime::config::Postgres { url: privacy.vault_url.clone() };
@@ -49,6 +50,23 @@ pub async fn run(cfg: &config::Migrate) -> anyhow::Result<()> {
         .context("pinning the schema ids")?;
     }
     tracing::info!(schemas = schemas.len(), "postgres, topics and schemas are migrated");
+    Ok(())
+}
+
+/// The role that serve, relay and worker connect as: it owns nothing and changes no ledger.
+pub const APP_ROLE: &str = "vorca_app";
+
+/// Gives [`APP_ROLE`] its rights on what there is now. Without the role the owner's login runs everything, which works
+/// and is said loudly.
+pub async fn give_rights(pool: &PgPool) -> Result<(), sqlx::Error> {
+    sqlx::raw_sql(include_str!("db/rights.sql")).execute(pool).await?;
+    let is_there: bool = sqlx::query_scalar("select exists (select from pg_roles where rolname = $1)")
+        .bind(APP_ROLE)
+        .fetch_one(pool)
+        .await?;
+    if !is_there {
+        tracing::warn!(role = APP_ROLE, "this role does not exist: make it, migrate again, and connect with it");
+    }
     Ok(())
 }
 

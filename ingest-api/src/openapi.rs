@@ -199,8 +199,9 @@ fn describe(route: Route, schemas: &mut Schemas) -> utoipa::openapi::path::Opera
     } else {
         let roles: Vec<_> = permission.roles().iter().map(|role| role.as_str()).collect();
         let terminal = if permission.is_for_terminals() { ", terminals" } else { "" };
+        let client = if permission.is_for_clients() { ", API clients that were given it" } else { "" };
         builder
-            .description(Some(format!("Permission `{permission:?}`: {}{terminal}.", roles.join(", "))))
+            .description(Some(format!("Permission `{permission:?}`: {}{terminal}{client}.", roles.join(", "))))
             .security(SecurityRequirement::new("token", Vec::<String>::new()))
             .build()
     }

@@ -4,14 +4,19 @@
 use axum::Router;
 use axum::handler::Handler;
 use axum::http::Method;
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodFilter, MethodRouter, on};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::access::Permission::{self, *};
 use crate::access_matrix::Reach::{self, *};
 use crate::app::AppState;
-use crate::auth::{enrolment, login, terminal_token, tokens};
+use crate::audit::proof::ReceiptProof;
+use crate::audit::routes::{self as audit, AuditItem, AuditParams};
+use crate::auth::{
+    account, clients, enrolment, keys, leases, login, pin, policy, refresh, second_factor, sessions, step_up,
+    terminal_token, tokens,
+};
 use crate::catalog::{feed, prices, products, upsert, variants};
 use crate::customers::{erasure, export, lookup, merge, profile};
 use crate::inventory::{acts, levels};
@@ -121,20 +126,153 @@ impl Route {
 
 /// The table.
 pub fn routes() -> Vec<Route> {
-    [access_routes(), place_routes(), catalog_routes(), member_routes(), stock_routes(), sale_routes(), feed_routes()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        sign_in_routes(),
+        account_routes(),
+        client_routes(),
+        access_routes(),
+        place_routes(),
+        catalog_routes(),
+        member_routes(),
+        stock_routes(),
+        sale_routes(),
+        feed_routes(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+fn sign_in_routes() -> Vec<Route> {
+    vec![
+        post("/auth/login", Public, login::log_in, "Log in with a password and, where there is one, a second factor")
+            .takes::<login::Login>()
+            .gives::<sessions::SignedIn>(200)
+            .gives::<login::EnrolmentToken>(202),
+        post("/auth/refresh", Public, refresh::refresh, "Spend a refresh token for the next one")
+            .takes::<refresh::Refresh>()
+            .gives::<sessions::SignedIn>(200),
+        post("/auth/password-reset", Public, account::reset_password, "Set a password with a one-time code")
+            .takes::<account::ResetPassword>()
+            .gives::<sessions::SessionsEnded>(200),
+        post("/auth/terminal-token", Public, terminal_token::issue_terminal_token, "Exchange a signature for a token")
+            .takes::<terminal_token::TerminalTokenRequest>()
+            .gives::<tokens::IssuedToken>(200),
+        post("/auth/client-token", Public, clients::issue_token, "Exchange client credentials for a token")
+            .takes::<clients::ClientTokenRequest>()
+            .gives::<tokens::IssuedToken>(200),
+        get("/auth/jwks", Public, keys::list_keys, "List the public keys of access tokens")
+            .gives::<keys::PublicKeys>(200),
+        post("/auth/pin", SignInCashiers, pin::sign_in, "Sign a cashier in at a till and issue a lease")
+            .takes::<pin::PinSignIn>()
+            .gives::<pin::IssuedLease>(201),
+        get("/leases", ManageLeases, leases::list_leases, "List the leases of tills")
+            .reaches(Listed)
+            .asks::<leases::LeaseParams>()
+            .lists::<leases::Lease>(),
+        post("/leases/{lease_id}/revoke", ManageLeases, leases::revoke_lease, "Take a lease back")
+            .reaches(Object)
+            .gives::<leases::Lease>(200),
+    ]
+}
+
+fn account_routes() -> Vec<Route> {
+    vec![
+        get("/auth/account", OwnAccount, second_factor::account, "Read what signing in takes for oneself")
+            .gives::<second_factor::Account>(200),
+        post("/auth/step-up", OwnAccount, step_up::step_up, "Prove once more who one is")
+            .takes::<step_up::StepUp>()
+            .gives::<step_up::SteppedUp>(200),
+        post("/auth/logout", OwnAccount, sessions::log_out, "End this session").gives::<sessions::SessionsEnded>(200),
+        post("/auth/logout-everywhere", OwnAccount, sessions::log_out_everywhere, "End all of one's sessions")
+            .gives::<sessions::SessionsEnded>(200),
+        get("/auth/sessions", OwnAccount, sessions::list_own, "List one's sessions").gives::<sessions::Sessions>(200),
+        post("/auth/sessions/{session_id}/end", OwnAccount, sessions::end_own, "End one of one's sessions")
+            .gives::<sessions::SessionsEnded>(200),
+        post("/auth/password", OwnAccount, account::change_password, "Change one's password")
+            .takes::<account::PasswordChange>()
+            .gives::<sessions::SessionsEnded>(200),
+        post("/auth/second-factor", EnrolSecondFactor, second_factor::offer, "Be offered a second factor")
+            .gives::<second_factor::OfferedFactor>(200),
+        post("/auth/second-factor/confirm", EnrolSecondFactor, second_factor::confirm, "Confirm the second factor")
+            .takes::<second_factor::Confirm>()
+            .gives::<second_factor::ConfirmedFactor>(200),
+        post("/auth/second-factor/remove", OwnAccount, second_factor::remove, "Give one's second factor up")
+            .gives::<sessions::SessionsEnded>(200),
+        post("/auth/recovery-codes", OwnAccount, second_factor::recovery_codes, "Make ten new recovery codes")
+            .gives::<second_factor::RecoveryCodes>(200),
+        get("/sign-in-policy", ManageSignIn, policy::find_policy, "Read the sign-in policy")
+            .reaches(Everywhere)
+            .gives::<policy::SignInPolicy>(200),
+        patch("/sign-in-policy", ManageSignIn, policy::edit_policy, "Edit the sign-in policy")
+            .reaches(Everywhere)
+            .takes::<policy::SignInPolicyEdit>()
+            .gives::<policy::SignInPolicy>(200),
+        post("/auth/unlock-address", ManageSignIn, account::unlock_address, "End the lock of an address")
+            .reaches(Everywhere)
+            .takes::<account::LockedAddress>()
+            .gives::<account::Unlocked>(200),
+        get("/users/{user_id}/sessions", ManageUsers, sessions::list_of_user, "List the sessions of a user")
+            .reaches(Object)
+            .gives::<sessions::Sessions>(200),
+        post("/users/{user_id}/sessions/end", ManageUsers, sessions::end_of_user, "End the sessions of a user")
+            .reaches(Object)
+            .gives::<sessions::SessionsEnded>(200),
+        post("/users/{user_id}/unlock", ManageUsers, account::unlock_user, "End the locks of a user")
+            .reaches(Object)
+            .gives::<account::Unlocked>(200),
+        post(
+            "/users/{user_id}/password-reset",
+            ManageUsers,
+            account::begin_reset,
+            "Make a one-time code for a password",
+        )
+        .reaches(Object)
+        .gives::<account::PasswordReset>(201),
+        post(
+            "/users/{user_id}/second-factor/reset",
+            ManageUsers,
+            second_factor::reset,
+            "Take a lost second factor away from a user",
+        )
+        .reaches(Object)
+        .gives::<sessions::SessionsEnded>(200),
+        post("/users/{user_id}/pin", ManageUsers, pin::set_pin, "Set or take away the PIN of a user")
+            .reaches(Object)
+            .takes::<pin::NewPin>()
+            .gives::<pin::PinSet>(200),
+    ]
+}
+
+fn client_routes() -> Vec<Route> {
+    vec![
+        post("/api-clients", ManageClients, clients::create_client, "Make an API client and its first secret")
+            .reaches(Everywhere)
+            .takes::<clients::NewApiClient>()
+            .gives::<clients::ClientSecret>(201),
+        get("/api-clients", ManageClients, clients::list_clients, "List API clients")
+            .reaches(Everywhere)
+            .asks::<PageParams>()
+            .lists::<clients::ApiClient>(),
+        get("/api-clients/{client_id}", ManageClients, clients::find_client, "Read an API client")
+            .reaches(Everywhere)
+            .gives::<clients::ApiClient>(200),
+        patch("/api-clients/{client_id}", ManageClients, clients::edit_client, "Edit an API client")
+            .reaches(Everywhere)
+            .takes::<clients::ApiClientEdit>()
+            .gives::<clients::ApiClient>(200),
+        post("/api-clients/{client_id}/secrets", ManageClients, clients::create_secret, "Make a further secret")
+            .reaches(Everywhere)
+            .takes::<clients::NewSecret>()
+            .gives::<clients::ClientSecret>(201),
+        post("/api-client-secrets/{secret_id}/end", ManageClients, clients::end_secret, "End a secret")
+            .reaches(Everywhere)
+            .gives::<clients::ApiClient>(200),
+    ]
 }
 
 fn access_routes() -> Vec<Route> {
     vec![
-        post("/auth/login", Public, login::log_in, "Log in with a password")
-            .takes::<login::Login>()
-            .gives::<tokens::IssuedToken>(200),
-        post("/auth/terminal-token", Public, terminal_token::issue_terminal_token, "Exchange a signature for a token")
-            .takes::<terminal_token::TerminalTokenRequest>()
-            .gives::<tokens::IssuedToken>(200),
         post("/enrolments", Public, enrolment::enrol, "Bind a device to a terminal with a one-time code")
             .takes::<enrolment::NewEnrolment>()
             .gives::<enrolment::Enrolled>(201),
@@ -175,6 +313,9 @@ fn access_routes() -> Vec<Route> {
         )
         .reaches(Object)
         .gives::<enrolment::EnrolmentCode>(201),
+        post("/terminals/{terminal_id}/retire", ManageTerminals, enrolment::retire, "Make the bound device worthless")
+            .reaches(Object)
+            .gives::<terminals::Terminal>(200),
     ]
 }
 
@@ -275,7 +416,7 @@ fn member_routes() -> Vec<Route> {
             .lists::<customers::Member>(),
         get("/members/{customer_id}", ReadMembers, customers::find_member, "Read a member")
             .gives::<customers::Member>(200),
-        post("/members/lookup", ReadMembers, lookup::look_up, "Find members by e-mail address or telephone number")
+        post("/members/lookup", LookUpMembers, lookup::look_up, "Find members by e-mail address or telephone number")
             .takes::<lookup::Lookup>()
             .gives::<lookup::Found>(200),
         get("/members/{customer_id}/profile", ReadProfiles, profile::find_profile, "Read what is known of a member")
@@ -345,6 +486,9 @@ fn sale_routes() -> Vec<Route> {
         get("/sales/{sale_id}", ReadSales, sales::routes::find_sale, "Read a sale")
             .reaches(Object)
             .gives::<SaleBody<'static>>(200),
+        get("/sales/{sale_id}/proof", ReadSales, audit::prove_sale, "Prove that a sale is in the signed books")
+            .reaches(Object)
+            .gives::<ReceiptProof>(200),
     ]
 }
 
@@ -358,6 +502,10 @@ fn feed_routes() -> Vec<Route> {
             .reaches(Listed)
             .asks::<reporting::KpiParams>()
             .gives::<reporting::KpiReport>(200),
+        get("/audit", ReadAudit, audit::list_audit, "Read who did or was refused what, newest first")
+            .reaches(Listed)
+            .asks::<AuditParams>()
+            .lists::<AuditItem>(),
     ]
 }
 
@@ -371,5 +519,6 @@ pub fn router(app: AppState) -> Router {
         };
         api = api.route(route.path, handler);
     }
-    Router::new().nest(BASE, api.with_state(app)).merge(openapi::pages()).layer(from_fn(context::stamp))
+    let stamp = from_fn_with_state(app.proxies.clone(), context::stamp);
+    Router::new().nest(BASE, api.with_state(app)).merge(openapi::pages()).layer(stamp)
 }

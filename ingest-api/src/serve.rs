@@ -21,11 +21,11 @@ use tokio::sync::{Notify, Semaphore};
 use tokio_util::task::TaskTracker;
 
 use crate::app::AppState;
-use crate::auth::Auth;
+use crate::auth::{Auth, keys};
 use crate::catalog_cache::CatalogCache;
 use crate::lanes::{LaneHandle, LanesConfig};
 use crate::privacy::Vault;
-use crate::{migrate, router};
+use crate::{connections, migrate, router};
 
 const WAIT_FOR_POSTGRES: Duration = Duration::from_secs(60);
 const PROBE: Duration = Duration::from_millis(500);
@@ -64,17 +64,24 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     let auth = Auth::new(auth)?;
     let vault = extras.privacy.map(|privacy| open_vault(privacy, &stop)).transpose()?;
+    connections::make_room(http.connections_max)?;
     health.set("postgres", false, "starting");
     let gate = pool_watched(postgres, "gate", GATE, &Limits::default(), &stop)?;
     let reads = pool_watched(postgres, "reads", READS, &Limits::default(), &stop)?;
     let writes = pool_watched(postgres, "writes", WRITES, &Limits::default(), &stop)?;
     ping(&gate, WAIT_FOR_POSTGRES).await?;
     migrate::is_current(&gate).await.map_err(anyhow::Error::msg)?;
+    let is_same = async {
+        keys::read(&auth, &gate).await?;
+        keys::require_root(&auth, &gate).await
+    };
+    is_same.await.context("VORCA__AUTH__SIGNING_KEY is not the key that this database was begun with")?;
     let catalog = CatalogCache::load(gate.clone()).await.context("reading the catalog")?;
     let options: PgConnectOptions = postgres.url.expose_secret().parse().context("VORCA__POSTGRES__URL")?;
     let lanes = LaneHandle::start(options, catalog.clone(), committed.clone(), &LanesConfig::default(), stop.tasks());
     let polling = tokio::spawn(catalog.clone().poll());
     let probing = tokio::spawn(probe(gate.clone(), health.clone()));
+    let following = tokio::spawn(keys::follow(Arc::clone(&auth), gate.clone()));
     let app = AppState {
         reads,
         gate,
@@ -84,6 +91,7 @@ pub async fn run(
         committed,
         auth,
         bulk: Arc::new(Semaphore::new(1)),
+        proxies: http.trusted_proxies.clone(),
         reports: extras.clickhouse.map(Store::of),
         vault,
     };
@@ -92,11 +100,12 @@ pub async fn run(
         .with_context(|| format!("VORCA__HTTP__LISTEN: cannot listen on {}", http.listen))?;
     health.started();
     tracing::info!(address = %http.listen, "serving");
-    let served = serve(listener, router::router(app), &stop).await;
+    serve(listener, router::router(app), http, &stop).await;
     polling.abort();
+    following.abort();
     probing.abort();
     lanes.close();
-    served.context("the HTTP server ended")
+    Ok(())
 }
 
 /// The key store of personal data, with connections of its own.
@@ -106,12 +115,10 @@ pub fn open_vault(privacy: &Privacy, stop: &Shutdown) -> anyhow::Result<Arc<Vaul
 }
 
 /// Answers requests until `stop` and for as long after it as they need, within [`STOP_MAX`].
-async fn serve(listener: TcpListener, router: Router, stop: &Shutdown) -> std::io::Result<()> {
+async fn serve(listener: TcpListener, router: Router, http: &Http, stop: &Shutdown) {
     let requests = TaskTracker::new();
     let router = router.layer(from_fn_with_state(requests.clone(), hold));
-    let service = router.into_make_service_with_connect_info::<std::net::SocketAddr>();
-    let leaving = stop.clone();
-    let serving = axum::serve(listener, service).with_graceful_shutdown(async move { leaving.cancelled().await });
+    let serving = connections::serve(listener, router, http.connections_max, stop);
     let answered = async {
         stop.cancelled().await;
         requests.close();
@@ -120,10 +127,9 @@ async fn serve(listener: TcpListener, router: Router, stop: &Shutdown) -> std::i
         is_done
     };
     tokio::select! {
-        ended = serving.into_future() => ended,
+        () = serving => {}
         is_done = answered => {
             tracing::warn!(is_done, "stopped with connections open that no whole request came over");
-            Ok(())
         }
     }
 }

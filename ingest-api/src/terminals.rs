@@ -140,7 +140,7 @@ pub async fn list_terminals(
     let scope = params.location_id.map(|location| vec![location]).or_else(|| access.scope());
     let only = match access.principal {
         Principal::Terminal { terminal_id, .. } => Some(terminal_id.0),
-        Principal::User { .. } => None,
+        _ => None,
     };
     let rows = db::list(&app.reads, scope, only, after, limit + 1).await?;
     let page = Page::of(rows, limit, &app.auth.cursors, LIST, |row: &Terminal| row.terminal_id)?;

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::access::{Access, Permission, Role};
 use crate::app::AppState;
 use crate::audit::{self, Entry};
-use crate::auth::passwords::{PASSWORD_BYTES_MAX, PASSWORD_CHARS_MIN};
+use crate::auth::{passwords, sessions, step_up};
 use crate::checks::{CODE_CHARS_MAX, Checks};
 use crate::context::Context;
 use crate::db::catalog_writes::{CatalogWrite, Kind};
@@ -45,7 +45,8 @@ pub struct NewUser {
     pub login: String,
     /// Short, unique; stands for the person on receipts and in reports.
     pub code: String,
-    /// At least ten characters; without one the user cannot log in (a cashier at a till need not).
+    /// At least ten characters, and none of those that are guessed first; without one the user cannot log in (a cashier at a
+    /// till need not).
     pub password: Option<String>,
     pub grants: Vec<UserGrant>,
 }
@@ -56,19 +57,19 @@ impl Body for NewUser {
         checks.text("/login", &mut self.login, CODE_CHARS_MAX);
         self.login = self.login.to_lowercase();
         checks.text("/code", &mut self.code, CODE_MAX);
-        check_password(checks, self.password.as_deref());
+        if let Some(password) = &self.password {
+            passwords::check_new(checks, "/password", password, &[&self.login, &self.code]);
+        }
         check_grants(checks, &mut self.grants);
     }
 }
 
-/// What may change about a user; absent fields stay, grants are replaced as a whole. A new password or
-/// `is_active: false` ends every session.
+/// What may change about a user; absent fields stay, grants are replaced as a whole. Other grants and `is_active: false`
+/// end every session.
 #[derive(Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UserEdit {
     pub code: Option<String>,
-    #[serde(skip_serializing)]
-    pub password: Option<String>,
     pub grants: Option<Vec<UserGrant>>,
     pub is_active: Option<bool>,
 }
@@ -76,17 +77,9 @@ pub struct UserEdit {
 impl Body for UserEdit {
     fn check(&mut self, checks: &mut Checks) {
         checks.text_opt("/code", &mut self.code, CODE_MAX);
-        check_password(checks, self.password.as_deref());
         if let Some(grants) = &mut self.grants {
             check_grants(checks, grants);
         }
-    }
-}
-
-fn check_password(checks: &mut Checks, password: Option<&str>) {
-    if let Some(password) = password {
-        checks.that(password.chars().count() >= PASSWORD_CHARS_MIN, "/password", "is shorter than 10 characters");
-        checks.that(password.len() <= PASSWORD_BYTES_MAX, "/password", "is longer than 1 KiB");
     }
 }
 
@@ -121,12 +114,12 @@ struct CashierBody<'a> {
 }
 
 /// Whether these grants are the caller's to give, take or see.
-fn is_in_charge(access: &Access, grants: &[UserGrant]) -> bool {
+pub fn is_in_charge(access: &Access, grants: &[UserGrant]) -> bool {
     let is_owner = match &access.principal {
         crate::access::Principal::User { grants, .. } => {
             grants.iter().any(|grant| grant.role == Role::Owner && grant.location_id.is_none())
         }
-        crate::access::Principal::Terminal { .. } => false,
+        _ => false,
     };
     is_owner
         || (!grants.is_empty()
@@ -161,6 +154,9 @@ pub async fn create_user(
         .writer
         .write((new, hash, access, context), |tx, (new, hash, access, context)| {
             Box::pin(async move {
+                if new.grants.iter().any(|grant| grant.role != Role::Cashier) {
+                    step_up::require(tx, access).await?;
+                }
                 let write = CatalogWrite::begin(tx).await?;
                 check_locations(tx, &new.grants).await?;
                 let id = new.user_id.unwrap_or_else(Uuid::now_v7);
@@ -180,25 +176,28 @@ pub async fn edit_user(
     context: Context,
     PathId(id): PathId,
     if_match: IfMatch,
-    Valid(mut edit): Valid<UserEdit>,
+    Valid(edit): Valid<UserEdit>,
 ) -> Result<Response, ApiError> {
-    let hash = match edit.password.take() {
-        Some(password) => Some(app.auth.passwords.hash(password).await?),
-        None => None,
-    };
     let user = app
         .writer
-        .write((id, if_match, edit, hash, access, context), |tx, (id, if_match, edit, hash, access, context)| {
+        .write((id, if_match, edit, access, context), |tx, (id, if_match, edit, access, context)| {
             Box::pin(async move {
                 let write = CatalogWrite::begin(tx).await?;
                 let before = db::find(tx, *id).await?.filter(|user| is_in_charge(access, &user.grants));
                 let before = before.ok_or_else(|| ApiError::not_found("user"))?;
                 check_version(*if_match, before.version, edit, &before)?;
-                db::update(tx, *id, edit, hash.as_deref()).await?;
-                if let Some(grants) = &edit.grants {
+                db::update(tx, *id, edit).await?;
+                let mut held = before.grants.clone();
+                held.sort_unstable();
+                let other_grants = edit.grants.as_ref().filter(|grants| **grants != held);
+                if let Some(grants) = other_grants {
                     require_charge(access, grants)?;
+                    step_up::require(tx, access).await?;
                     check_locations(tx, grants).await?;
                     db::replace_grants(tx, *id, grants).await?;
+                }
+                if other_grants.is_some() || edit.is_active == Some(false) {
+                    sessions::cut(tx, *id, "rights changed").await?;
                 }
                 let user = finish(tx, write, access, context, "user.edit", *id, Some(before)).await?;
                 // Somebody must be left who can undo this.

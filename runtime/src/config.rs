@@ -7,8 +7,11 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::net::SocketAddr;
+use std::net::{AddrParseError, IpAddr, SocketAddr};
+use std::num::NonZeroU32;
+use std::sync::Arc;
 
+use ipnet::IpNet;
 use secrecy::SecretString;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -75,6 +78,47 @@ pub struct ClickHouse {
 #[derive(Debug, Clone, Deserialize)]
 pub struct Http {
     pub listen: SocketAddr,
+    /// Clients connected at a time; one more is answered 503.
+    #[serde(default = "connections_max")]
+    pub connections_max: NonZeroU32,
+    /// Addresses and networks of proxies whose `X-Forwarded-For` is believed, separated by commas; none by default.
+    #[serde(default)]
+    pub trusted_proxies: TrustedProxies,
+}
+
+impl Http {
+    /// This address, everything else by default.
+    pub fn at(listen: SocketAddr) -> Self {
+        Http { listen, connections_max: connections_max(), trusted_proxies: TrustedProxies::default() }
+    }
+}
+
+/// Proxies that may say on whose behalf a request comes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TrustedProxies(Arc<[IpNet]>);
+
+impl TrustedProxies {
+    pub fn contains(&self, address: IpAddr) -> bool {
+        self.0.iter().any(|net| net.contains(&address))
+    }
+}
+
+impl std::str::FromStr for TrustedProxies {
+    type Err = AddrParseError;
+    fn from_str(text: &str) -> Result<Self, AddrParseError> {
+        let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+        parts
+            .map(|part| part.parse().or_else(|_| part.parse::<IpAddr>().map(IpNet::from)))
+            .collect::<Result<_, _>>()
+            .map(TrustedProxies)
+    }
+}
+
+impl<'de> Deserialize<'de> for TrustedProxies {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(|_| serde::de::Error::custom("expected addresses or networks, separated by commas"))
+    }
 }
 
 /// The admin port: health and metrics, never public.
@@ -103,6 +147,20 @@ pub struct Privacy {
     pub master_keys: SecretString,
     /// 32 random bytes in Base64: what members are looked up by. Never changes.
     pub lookup_key: SecretString,
+}
+
+/// The worker's key for heads and roots of the audit log.
+#[derive(Debug, Clone, Deserialize)]
+pub struct AuditSigner {
+    /// Ed25519 private key, PKCS#8 PEM; normally given as `VORCA__AUDIT__SIGNING_KEY_FILE`.
+    pub signing_key: SecretString,
+}
+
+/// Keys whose signatures under heads and roots of the audit log are believed.
+#[derive(Debug, Clone, Deserialize)]
+pub struct AuditKeys {
+    /// Ed25519 public keys, 32 bytes each in base64, between commas.
+    pub public_keys: String,
 }
 
 /// Logging.
@@ -137,6 +195,10 @@ impl Level {
 
 fn one() -> i32 {
     1
+}
+
+fn connections_max() -> NonZeroU32 {
+    const { NonZeroU32::new(2_048).unwrap() }
 }
 
 fn issuer() -> String {
@@ -240,10 +302,26 @@ mod tests {
         assert_eq!(sample.postgres.url.expose_secret(), "postgres://u:p@h/d");
         assert_eq!((sample.kafka.brokers.as_str(), sample.kafka.replication_factor), ("k:9092", 3));
         assert_eq!(read(&[]).unwrap().kafka.replication_factor, 1);
-        assert_eq!(sample.http.listen.port(), 0);
+        assert_eq!((sample.http.listen.port(), sample.http.connections_max.get()), (0, 2_048));
+        let more = read(&[("VORCA__HTTP__CONNECTIONS_MAX", Some("9"))]).unwrap();
+        assert_eq!(more.http.connections_max.get(), 9);
         assert!(sample.redis.is_none());
         assert_eq!(sample.log.level, Level::Info);
         assert!(!format!("{sample:?}").contains("u:p@h"), "secrets must not be printed");
+    }
+
+    #[test]
+    fn trusted_proxies_are_addresses_and_networks() {
+        let proxies = |text| read(&[("VORCA__HTTP__TRUSTED_PROXIES", Some(text))]).unwrap().http.trusted_proxies;
+        let some = proxies("10.1.0.0/16, 192.0.2.7,2001:db8::/32");
+        for (address, is_trusted) in
+            [("10.1.2.3", true), ("10.2.0.1", false), ("192.0.2.7", true), ("192.0.2.8", false), ("2001:db8::7", true)]
+        {
+            assert_eq!(some.contains(address.parse().unwrap()), is_trusted, "{address}");
+        }
+        assert_eq!(proxies(""), TrustedProxies::default());
+        let text = refused(&[("VORCA__HTTP__TRUSTED_PROXIES", Some("10.0.0.0/8, proxy.example"))]);
+        assert!(text.starts_with("VORCA__HTTP__TRUSTED_PROXIES"), "{text}");
     }
 
     #[test]
@@ -258,6 +336,8 @@ mod tests {
         assert!(text.starts_with("VORCA__KAFKA__REPLICATION_FACTOR"), "{text}");
         let text = refused(&[("VORCA__HTTP__LISTEN", Some("8080"))]);
         assert!(text.starts_with("VORCA__HTTP__LISTEN"), "{text}");
+        let text = refused(&[("VORCA__HTTP__CONNECTIONS_MAX", Some("0"))]);
+        assert!(text.starts_with("VORCA__HTTP__CONNECTIONS_MAX"), "{text}");
         let text = refused(&[("VORCA__LOG__LEVEL", Some("loud"))]);
         assert!(text.starts_with("VORCA__LOG__LEVEL") && text.contains("debug"), "{text}");
     }

@@ -180,6 +180,13 @@ impl OutRecord {
         self.headers.push((name.into(), Some(value.into())));
         self
     }
+
+    pub fn with_headers(mut self, headers: impl IntoIterator<Item = (&'static str, Bytes)>) -> Self {
+        let headers = headers.into_iter();
+        self.headers.reserve_exact(headers.size_hint().1.unwrap_or(0));
+        self.headers.extend(headers.map(|(name, value)| (Cow::Borrowed(name), Some(value))));
+        self
+    }
 }
 
 /// The partition a key belongs to: murmur2 as in the Java client and in our producer's `murmur2_random`.

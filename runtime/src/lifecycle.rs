@@ -1,6 +1,8 @@
 //! Start and stop: one stop token per process, tracked tasks, a drain within a budget, exit codes.
 
+use std::fmt::Display;
 use std::future::Future;
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -103,6 +105,15 @@ impl Shutdown {
             tracing::warn!(tasks = self.tasks.len(), "stopped before every task had finished");
         }
         done
+    }
+}
+
+/// Prints what a task has to say. A reader that has gone away (`... | head`) has seen enough: that is no failure. Not for
+/// what is said once and never again, such as a password.
+pub fn say(text: impl Display) -> io::Result<()> {
+    match writeln!(io::stdout(), "{text}") {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        said => said,
     }
 }
 

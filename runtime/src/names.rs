@@ -38,6 +38,8 @@ metrics! {
     PG_POOL_MAX = "vorca_pg_pool_max", Gauge, "Limit of the pool; label pool.";
     PG_POOL_TIMEOUTS = "vorca_pg_pool_probe_timeouts_total", Counter, "Probes that found no free connection in time; label pool.";
     PG_STALE_CONNECTIONS = "vorca_pg_stale_connections_total", Counter, "Pooled connections refused because a transaction was still open; label pool.";
+    HTTP_CONNECTIONS = "vorca_http_connections", Gauge, "Connections of clients that are open.";
+    HTTP_CONNECTIONS_REFUSED = "vorca_http_connections_refused_total", Counter, "Connections beyond the limit: answered 503 or closed.";
     LANE_BATCH_SALES = "vorca_lane_batch_sales", Histogram, "Sales per committed batch.";
     LANE_BATCH_SECONDS = "vorca_lane_batch_seconds", Histogram, "Time of one batch, from its locks to its commit.";
     RELAY_RECORDS = "vorca_relay_records_total", Counter, "Records published and recorded as such.";

@@ -32,6 +32,7 @@ codes! {
     IdempotencyKeyRequired = "idempotency_key_required", 400, false, "This request needs an Idempotency-Key header.";
     IdempotencyKeyInvalid = "idempotency_key_invalid", 400, false, "The Idempotency-Key header is not usable.";
     Unauthenticated = "unauthenticated", 401, false, "A valid access token is required.";
+    SecondFactorRequired = "second_factor_required", 401, false, "This log-in needs a code of the second factor too.";
     Forbidden = "forbidden", 403, false, "This is not permitted.";
     ApprovalRequired = "approval_required", 403, false, "This needs the approval of another person.";
     ReauthRequired = "reauth_required", 403, false, "This needs a fresh log-in.";
@@ -48,6 +49,7 @@ codes! {
     AlreadyRefunded = "already_refunded", 409, false, "Nothing is left to refund.";
     OverReceipt = "over_receipt", 409, false, "More was received than is on its way.";
     IllegalTransition = "illegal_transition", 409, false, "The object is in a state that does not allow this.";
+    NotRooted = "not_rooted", 409, true, "The proof exists once the business day is closed.";
     CouponUsed = "coupon_used", 409, false, "The coupon was used before.";
     ApprovalUsed = "approval_used", 409, false, "The approval was used before.";
     SessionOpen = "session_open", 409, false, "A session is still open.";

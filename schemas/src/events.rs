@@ -340,3 +340,36 @@ pub struct Cashier {
     pub is_active: bool,
     pub recorded_at: Timestamp,
 }
+
+/// The signed head of an audit chain. Topic `vorca.audit.heads.v1`, key `chain_id`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AuditHeadSigned {
+    pub epoch: i64,
+    /// A location, or all zero for acts of the company.
+    pub chain_id: Uuid,
+    pub seq: i64,
+    /// SHA-256, lower-case hex.
+    pub hash: String,
+    pub key_id: String,
+    /// Ed25519, lower-case hex.
+    pub signature: String,
+    pub signed_at: Timestamp,
+}
+
+/// The signed Merkle root over documents of a finished business day. Topic `vorca.audit.roots.v1`, key
+/// `location_id:business_date:root_no`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AuditRootSigned {
+    pub epoch: i64,
+    pub location_id: LocationId,
+    pub business_date: Day,
+    pub root_no: i32,
+    pub through_seq: i64,
+    pub leaf_count: i64,
+    /// SHA-256, lower-case hex.
+    pub root: String,
+    pub key_id: String,
+    /// Ed25519, lower-case hex.
+    pub signature: String,
+    pub signed_at: Timestamp,
+}

@@ -1,10 +1,10 @@
 //! Record headers: CloudEvents 1.0 in binary mode, and the W3C trace the record belongs to.
 
+use bytes::Bytes;
 use chrono::SecondsFormat;
 use uuid::Uuid;
 
 use crate::time::Timestamp;
-use crate::topics::Topic;
 
 pub const CE_ID: &str = "ce_id";
 pub const CE_TYPE: &str = "ce_type";
@@ -23,36 +23,43 @@ pub const SOURCE_INGEST_API: &str = "/vorca/ingest-api";
 /// `ce_source` of what the stream processors derive.
 pub const SOURCE_STREAM_PROCESSORS: &str = "/vorca/stream-processors";
 
-/// What a record says about itself beside its value.
-#[derive(Debug, Clone, Copy)]
-pub struct CloudEvent<'a> {
-    pub topic: &'a Topic,
+/// What a record says about itself beside its value. Its values are shared, so that what the records of one act have in
+/// common is made once.
+#[derive(Debug, Clone)]
+pub struct CloudEvent {
+    /// `Topic::event_type`.
+    pub event_type: &'static str,
     /// Deterministic (see `Record::event_id`): the same for every send of the same fact.
     pub event_id: Uuid,
     /// One of the `SOURCE_` constants.
-    pub source: &'a str,
-    /// When the fact was recorded.
-    pub at: Timestamp,
+    pub source: &'static str,
+    /// [`time`] of when the fact was recorded.
+    pub time: Bytes,
     /// The partition key.
-    pub subject: &'a str,
+    pub subject: Bytes,
     /// W3C `traceparent`, where the cause was traced.
-    pub trace_parent: Option<&'a str>,
+    pub trace_parent: Option<Bytes>,
 }
 
-impl CloudEvent<'_> {
+/// RFC 3339 in UTC with microseconds.
+pub fn time(at: Timestamp) -> Bytes {
+    Bytes::from(at.to_utc().to_rfc3339_opts(SecondsFormat::Micros, true))
+}
+
+impl CloudEvent {
     /// Names and values in the order they are sent.
-    pub fn headers(&self) -> Vec<(&'static str, String)> {
-        let mut headers = vec![
-            (CE_SPECVERSION, "1.0".to_owned()),
-            (CE_ID, self.event_id.to_string()),
-            (CE_TYPE, self.topic.event_type.to_owned()),
-            (CE_SOURCE, self.source.to_owned()),
-            (CE_TIME, self.at.to_utc().to_rfc3339_opts(SecondsFormat::Micros, true)),
-            (CE_SUBJECT, self.subject.to_owned()),
-            (CONTENT_TYPE, AVRO.to_owned()),
+    pub fn headers(self) -> impl Iterator<Item = (&'static str, Bytes)> {
+        let id = Bytes::copy_from_slice(self.event_id.hyphenated().encode_lower(&mut Uuid::encode_buffer()).as_bytes());
+        let always = [
+            (CE_SPECVERSION, Bytes::from_static(b"1.0")),
+            (CE_ID, id),
+            (CE_TYPE, Bytes::from_static(self.event_type.as_bytes())),
+            (CE_SOURCE, Bytes::from_static(self.source.as_bytes())),
+            (CE_TIME, self.time),
+            (CE_SUBJECT, self.subject),
+            (CONTENT_TYPE, Bytes::from_static(AVRO.as_bytes())),
         ];
-        headers.extend(self.trace_parent.map(|trace| (TRACEPARENT, trace.to_owned())));
-        headers
+        always.into_iter().chain(self.trace_parent.map(|trace| (TRACEPARENT, trace)))
     }
 }
 
@@ -81,21 +88,21 @@ mod tests {
     #[test]
     fn headers_are_cloud_events_and_trace() {
         let event = CloudEvent {
-            topic: &topics::MOVEMENTS,
+            event_type: topics::MOVEMENTS.event_type,
             event_id: Uuid::from_u128(7),
             source: SOURCE_INGEST_API,
-            at: Timestamp(1_763_812_800_000_001),
-            subject: "a",
+            time: time(Timestamp(1_763_812_800_000_001)),
+            subject: "a".into(),
             trace_parent: None,
         };
-        let headers = event.headers();
-        let value = |name| headers.iter().find(|(found, _)| *found == name).map(|(_, value)| value.as_str());
-        assert_eq!(value(CE_ID), Some("00000000-0000-0000-0000-000000000007"));
-        assert_eq!(value(CE_TYPE), Some("vorca.stock.moved.v1"));
-        assert_eq!(value(CE_TIME), Some("2025-11-22T12:00:00.000001Z"));
-        assert_eq!(value(CE_SUBJECT), Some("a"));
+        let headers: Vec<_> = event.clone().headers().collect();
+        let value = |name| headers.iter().find(|(found, _)| *found == name).map(|(_, value)| &**value);
+        assert_eq!(value(CE_ID), Some(&b"00000000-0000-0000-0000-000000000007"[..]));
+        assert_eq!(value(CE_TYPE), Some(&b"vorca.stock.moved.v1"[..]));
+        assert_eq!(value(CE_TIME), Some(&b"2025-11-22T12:00:00.000001Z"[..]));
+        assert_eq!(value(CE_SUBJECT), Some(&b"a"[..]));
         assert_eq!(value(TRACEPARENT), None);
-        let traced = CloudEvent { trace_parent: Some("00-a-b-01"), ..event }.headers();
-        assert_eq!(traced.last(), Some(&(TRACEPARENT, "00-a-b-01".to_owned())));
+        let traced = CloudEvent { trace_parent: Some("00-a-b-01".into()), ..event }.headers();
+        assert_eq!(traced.last(), Some((TRACEPARENT, Bytes::from_static(b"00-a-b-01"))));
     }
 }

@@ -69,10 +69,13 @@ topics! {
     VARIANTS = "vorca.catalog.variants.v1", "Variant", "vorca.catalog.variant.v1", State;
     LOCATIONS = "vorca.catalog.locations.v1", "Location", "vorca.catalog.location.v1", State;
     CASHIERS = "vorca.catalog.cashiers.v1", "Cashier", "vorca.catalog.cashier.v1", State;
+    AUDIT_HEADS = "vorca.audit.heads.v1", "AuditHeadSigned", "vorca.audit.head_signed.v1", State;
+    AUDIT_ROOTS = "vorca.audit.roots.v1", "AuditRootSigned", "vorca.audit.root_signed.v1", State;
 }
 
 /// Topics whose every record comes out of the outbox.
-pub const FROM_OUTBOX: &[Topic] = &[SALES, MOVEMENTS, LOYALTY_ENTRIES, VARIANTS, LOCATIONS, CASHIERS];
+pub const FROM_OUTBOX: &[Topic] =
+    &[SALES, MOVEMENTS, LOYALTY_ENTRIES, VARIANTS, LOCATIONS, CASHIERS, AUDIT_HEADS, AUDIT_ROOTS];
 
 /// Consumer groups: stable names, each with the topics it reads. A dead-letter topic exists for each pair.
 pub mod groups {
@@ -87,7 +90,7 @@ pub mod groups {
     pub const LOYALTY_PROCESSOR: Group = Group { name: "vorca.loyalty", topics: &[LOYALTY_ENTRIES] };
     pub const CLICKHOUSE_SINK: Group = Group {
         name: "vorca.clickhouse",
-        topics: &[SALES, MOVEMENTS, LOYALTY_ENTRIES, ALERTS, VARIANTS, LOCATIONS, CASHIERS],
+        topics: &[SALES, MOVEMENTS, LOYALTY_ENTRIES, ALERTS, VARIANTS, LOCATIONS, CASHIERS, AUDIT_HEADS, AUDIT_ROOTS],
     };
     pub const VIEW_SINK: Group = Group { name: "vorca.view", topics: &[STOCK, BALANCES] };
     pub const RESYNC_WORKER: Group = Group { name: "vorca.resync", topics: &[RESYNC] };

@@ -21,6 +21,10 @@ use sinks::store::{Class, Store, StoreError};
 use sinks::view::{self, Topics, View};
 use sinks::withdraw::Cut;
 
+/// Records are decoded on one thread and dropped on another, many small allocations at a time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Carries what the topics say into ClickHouse and Redis.
 #[derive(Parser)]
 #[command(name = "sinks", version)]
@@ -104,7 +108,7 @@ async fn clickhouse() -> anyhow::Result<()> {
     let consumer = ConsumerConfig {
         batch_records_max: 20_000,
         batch_bytes_max: 16 << 20,
-        batch_age_max: Duration::from_millis(700),
+        batch_age_max: Duration::from_secs(1),
         ..ConsumerConfig::of(&cfg.kafka, &CLICKHOUSE_SINK)
     };
     let sink = ClickHouseSink::new(store, Codec::new(&cfg.registry.url), keeper);

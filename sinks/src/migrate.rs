@@ -34,6 +34,7 @@ const MIGRATIONS: &[Migration] = migrations! {
     3 "0003_sales_facts",
     4 "0004_ledger_facts",
     5 "0005_kpis",
+    6 "0006_audit",
 };
 
 #[derive(Row, Deserialize)]

@@ -48,6 +48,7 @@ macro_rules! stamped {
     }};
 }
 
+mod audit;
 mod checks;
 mod dimensions;
 mod discount;
@@ -70,6 +71,8 @@ pub struct Rows {
     pub dim_variants: Vec<DimVariant>,
     pub dim_locations: Vec<DimLocation>,
     pub dim_cashiers: Vec<DimCashier>,
+    pub audit_heads: Vec<AuditHead>,
+    pub audit_roots: Vec<AuditRoot>,
 }
 
 impl Rows {
@@ -84,6 +87,8 @@ impl Rows {
             + self.dim_variants.len()
             + self.dim_locations.len()
             + self.dim_cashiers.len()
+            + self.audit_heads.len()
+            + self.audit_roots.len()
     }
 }
 

@@ -14,7 +14,10 @@ use runtime::consumer::{Batch, Failure, Handler, Record, Reject};
 use runtime::names;
 use runtime::trace::TraceContext;
 use schemas::codec::{Codec, DecodeError, Record as Schema, unframe};
-use schemas::events::{Cashier, DocumentCommitted, Location, LoyaltyPosted, StockFellLow, StockMoved, Variant};
+use schemas::events::{
+    AuditHeadSigned, AuditRootSigned, Cashier, DocumentCommitted, Location, LoyaltyPosted, StockFellLow, StockMoved,
+    Variant,
+};
 use schemas::headers::TRACEPARENT;
 use schemas::ids::LocationId;
 use schemas::time::Timestamp;
@@ -245,6 +248,12 @@ impl ClickHouseSink {
             }
             name if name == topics::CASHIERS.name => {
                 built.rows.cashier(self.decode::<Cashier>(payload).await?, &origin)?;
+            }
+            name if name == topics::AUDIT_HEADS.name => {
+                built.rows.audit_head(self.decode::<AuditHeadSigned>(payload).await?, &origin)?;
+            }
+            name if name == topics::AUDIT_ROOTS.name => {
+                built.rows.audit_root(self.decode::<AuditRootSigned>(payload).await?, &origin)?;
             }
             other => return Err(Refused::record("unknown_topic", format!("no rows for topic {other}"))),
         }

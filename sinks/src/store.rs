@@ -88,7 +88,9 @@ impl Store {
         self.insert_into("alerts", &rows.alerts).await?;
         self.insert_into("dim_variants", &rows.dim_variants).await?;
         self.insert_into("dim_locations", &rows.dim_locations).await?;
-        self.insert_into("dim_cashiers", &rows.dim_cashiers).await
+        self.insert_into("dim_cashiers", &rows.dim_cashiers).await?;
+        self.insert_into("audit_heads", &rows.audit_heads).await?;
+        self.insert_into("audit_roots", &rows.audit_roots).await
     }
 
     async fn insert_into<T: RowOwned + RowWrite>(&self, table: &str, rows: &[T]) -> Result<(), StoreError> {

@@ -33,6 +33,8 @@ use store::{Slice, Store, Written};
 
 /// How often an idle sink asks Redis whether it still holds what was written.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// States wait this long for newer ones of the same entity, which replace them.
+const BATCH_AGE_MAX: Duration = Duration::from_millis(500);
 /// Entities that a fill holds before it writes them.
 const FILL_ENTRIES: usize = 5_000;
 /// Attempts at a batch against a Redis that keeps losing data, before the batch is retried as a whole.
@@ -319,7 +321,10 @@ impl Handler for Shared {
 /// Runs the sink until `stop`.
 pub async fn run(view: View, stop: Shutdown, health: Health) -> anyhow::Result<()> {
     health.set(CHECK, false, "not asked yet");
-    let cfg = ConsumerConfig::new(&view.kafka, &view.topics.group, &[&view.topics.stock, &view.topics.balances]);
+    let cfg = ConsumerConfig {
+        batch_age_max: BATCH_AGE_MAX,
+        ..ConsumerConfig::new(&view.kafka, &view.topics.group, &[&view.topics.stock, &view.topics.balances])
+    };
     let view = Arc::new(Mutex::new(view));
     let looking = tokio::spawn(look_until(Arc::clone(&view), stop.clone(), health.clone()));
     let result = consumer::run(cfg, stop, health.clone(), Shared { view, health }).await;

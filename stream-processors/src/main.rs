@@ -10,6 +10,10 @@ use serde::Deserialize;
 use stream_processors::fold::{Loyalty, Stock};
 use stream_processors::processor::{self, Topics};
 
+/// Records are decoded on one thread and dropped on another, many small allocations at a time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Folds events into state and alerts.
 #[derive(Debug, Parser)]
 #[command(version)]

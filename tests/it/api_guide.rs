@@ -124,10 +124,10 @@ async fn creating_again_by_an_id_of_ones_own_is_a_conflict_and_the_object_can_be
     let world = world().await;
     let owner = owner(&world.endpoints).unwrap();
     let customer = Uuid::now_v7();
-    let body = json!({"customer_id": customer, "external_id": customer.simple().to_string()});
+    let body = json!({"customer_id": customer, "external_id": &customer.simple().to_string()[20..]});
     owner.post::<Value>("/members", &body).await.unwrap();
     assert_eq!(owner.post::<Value>("/members", &body).await.unwrap_err().code(), "id_conflict");
-    let named = json!({"external_id": customer.simple().to_string()});
+    let named = json!({"external_id": &customer.simple().to_string()[20..]});
     assert_eq!(owner.post::<Value>("/members", &named).await.unwrap_err().code(), "already_exists");
     let read: Value = owner.get(&format!("/members/{customer}")).await.unwrap();
     assert_eq!(read["external_id"], body["external_id"]);

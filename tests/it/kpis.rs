@@ -292,7 +292,8 @@ async fn a_manager_sees_the_figures_of_the_own_location_and_no_other() {
     let owner = demo::owner(&world.endpoints).unwrap();
     let places = sold_at(&world.endpoints).await;
     let login = format!("kpis-{}", Uuid::now_v7());
-    let who = Credentials { login: login.clone(), password: "a long enough password".to_owned() };
+    let who =
+        Credentials { login: login.clone(), password: "a long enough password".to_owned(), ..Credentials::default() };
     let code = login[login.len() - 12..].to_owned();
     let grants = json!([{"role": "manager", "location_id": places[0]}]);
     let body = json!({"login": login, "code": code, "password": who.password, "grants": grants});

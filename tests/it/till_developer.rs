@@ -28,6 +28,27 @@ async fn the_first_sale_of_the_docs_works_as_written() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn signing_in_works_as_the_docs_say() {
+    let world = world().await;
+    let owner = e2e::demo::owner(&world.endpoints).unwrap();
+    let login = format!("m-{}", &uuid::Uuid::now_v7().simple().to_string()[22..]);
+    let password = "a long enough password";
+    let grants = [serde_json::json!({"role": "manager"})];
+    let user = serde_json::json!({"login": login, "code": login, "password": password, "grants": grants});
+    owner.post::<serde_json::Value>("/users", &user).await.unwrap();
+    let sign_in = async |password: &str| {
+        let mut command = Command::new("sh");
+        command.arg("docs/sign-in.sh").current_dir(root()).env("VORCA_URL", &world.endpoints.api);
+        command.env("VORCA_LOGIN", &login).env("VORCA_PASSWORD", password);
+        run(command).await
+    };
+    let done = sign_in(password).await;
+    assert!(done.status.success(), "{}", said(&done));
+    assert!(String::from_utf8_lossy(&done.stdout).contains("Done."), "{}", said(&done));
+    assert!(!sign_in("wrong").await.status.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_script_fails_when_a_step_is_not_answered_as_it_says() {
     let world = world().await;
     let stranger = uuid::Uuid::now_v7().to_string();

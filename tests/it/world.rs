@@ -48,7 +48,9 @@ pub async fn verify(endpoints: &Endpoints) -> Output {
         command.env_remove(name);
     }
     let migrate = std::env::var("VORCA_CLICKHOUSE_MIGRATE_PASSWORD").expect("run ./dev test");
+    let keys = std::env::var("VORCA_AUDIT_PUBLIC_KEYS").expect("run ./dev test");
     command
+        .env("VORCA__AUDIT__PUBLIC_KEYS", keys)
         .env("VORCA__POSTGRES__URL", &endpoints.postgres)
         .env("VORCA__KAFKA__BROKERS", &endpoints.kafka)
         .env("VORCA__REGISTRY__URL", &endpoints.registry)

@@ -8,15 +8,19 @@ use bytes::Bytes;
 use reqwest::{Method, StatusCode};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
 use crate::device::DeviceKey;
 use crate::endpoints::Credentials;
+use crate::session::Session;
 
 /// First pause of a retry; doubles up to [`PAUSE_MAX`], and each is drawn from zero to itself.
 const PAUSE_FIRST: Duration = Duration::from_millis(200);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
+/// How long a request is sent again before its outcome is left unknown.
+const PATIENCE: Duration = Duration::from_secs(180);
 /// A token is renewed when it has less than this to live.
 const TOKEN_MARGIN: Duration = Duration::from_secs(60);
 
@@ -111,8 +115,14 @@ impl Answer {
 /// Who calls.
 pub enum Identity {
     Anonymous,
+    /// Logs in with the password alone.
     User(Credentials),
-    Terminal { terminal_id: Uuid, key: DeviceKey },
+    /// Has a second factor, and a session that processes share.
+    Office(Session),
+    Terminal {
+        terminal_id: Uuid,
+        key: DeviceKey,
+    },
 }
 
 #[derive(Deserialize)]
@@ -131,6 +141,8 @@ struct Inner {
     http: reqwest::Client,
     identity: Identity,
     token: Mutex<Option<Token>>,
+    /// The last token that the API did not take.
+    refused: Mutex<Option<String>>,
     /// How long retries may go on before the outcome is left unknown.
     patience: Duration,
 }
@@ -158,13 +170,13 @@ impl Client {
             .timeout(Duration::from_secs(120))
             .pool_idle_timeout(Duration::from_secs(20))
             .build()?;
-        Ok(Client::over(http, api, identity, Duration::from_secs(60)))
+        Ok(Client::over(http, api, identity, PATIENCE))
     }
 
     /// The same over a shared connection pool, with its own patience for retries.
     pub fn over(http: reqwest::Client, api: &str, identity: Identity, patience: Duration) -> Client {
         let base = format!("{}/api/v1", api.trim_end_matches('/'));
-        Client(Arc::new(Inner { base, http, identity, token: Mutex::new(None), patience }))
+        Client(Arc::new(Inner { base, http, identity, token: Mutex::new(None), refused: Mutex::new(None), patience }))
     }
 
     /// Another identity over the same connections.
@@ -182,6 +194,13 @@ impl Client {
         if let Some(token) = held.as_ref().filter(|token| token.renew_at > Instant::now()) {
             return Ok(Some(token.text.clone()));
         }
+        if let Identity::Office(session) = &self.0.identity {
+            let refused = self.0.refused.lock().await.take();
+            let (text, until) = Box::pin(session.token(&self.with(Identity::Anonymous), refused.as_deref())).await?;
+            let left = (until - chrono::Utc::now()).to_std().unwrap_or_default();
+            *held = Some(Token { text: text.clone(), renew_at: Instant::now() + left });
+            return Ok(Some(text));
+        }
         let body = self.token_request().await?;
         let life = Duration::from_secs(body.expires_in);
         let renew_at = Instant::now() + life.saturating_sub(TOKEN_MARGIN.min(life / 4));
@@ -191,11 +210,13 @@ impl Client {
 
     async fn token_request(&self) -> Result<TokenBody, ApiError> {
         let (path, body) = match &self.0.identity {
-            Identity::Anonymous => return Err(ApiError::Unknown("an anonymous caller has no token".to_owned())),
+            Identity::Anonymous | Identity::Office(_) => {
+                return Err(ApiError::Unknown("this caller asks for no token".to_owned()));
+            }
             Identity::User(who) => ("/auth/login", serde_json::json!({ "login": who.login, "password": who.password })),
             Identity::Terminal { terminal_id, key } => {
                 let issued_at = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
-                let nonce = Uuid::new_v4().simple().to_string();
+                let nonce = Uuid::new_v4().to_string();
                 let signature = key.sign_token_request(*terminal_id, &issued_at, &nonce);
                 (
                     "/auth/terminal-token",
@@ -221,17 +242,28 @@ impl Client {
     pub async fn send(&self, call: &Call<'_>) -> Result<Answer, ApiError> {
         let deadline = Instant::now() + self.0.patience;
         let mut pause = PAUSE_FIRST;
-        let mut renewed = false;
+        let (mut renewed, mut stepped_up) = (false, false);
         loop {
-            let result = match self.token().await {
-                Ok(token) => self.send_once(call, token.as_deref()).await,
-                Err(error) => Err(error),
+            let (token, result) = match self.token().await {
+                Ok(token) => {
+                    let result = self.send_once(call, token.as_deref()).await;
+                    (token, result)
+                }
+                Err(error) => (None, Err(error)),
             };
             let again = match &result {
                 Ok(answer) if answer.status == StatusCode::UNAUTHORIZED && !renewed => {
                     renewed = true;
+                    *self.0.refused.lock().await = token;
                     *self.0.token.lock().await = None;
                     continue;
+                }
+                Ok(answer) if answer.status == StatusCode::FORBIDDEN && !stepped_up => {
+                    stepped_up = true;
+                    if self.step_up(answer, token.as_deref()).await? {
+                        continue;
+                    }
+                    false
                 }
                 Ok(answer) => answer.is_retryable(),
                 Err(ApiError::Unknown(_)) => true,
@@ -243,6 +275,24 @@ impl Client {
             tokio::time::sleep(pause.mul_f64(rand::random::<f64>())).await;
             pause = (pause * 2).min(PAUSE_MAX);
         }
+    }
+
+    /// Proves the second factor where that is what an answer asks for; false where it is not.
+    async fn step_up(&self, answer: &Answer, token: Option<&str>) -> Result<bool, ApiError> {
+        let (Identity::Office(session), Some(token)) = (&self.0.identity, token) else { return Ok(false) };
+        if answer.problem().code != "reauth_required" {
+            return Ok(false);
+        }
+        Box::pin(session.step_up(&self.with(Identity::Anonymous), token)).await.map(|()| true)
+    }
+
+    /// One POST, not repeated: status and body of a 2xx answer. `Value::Null` sends no body.
+    pub async fn call(&self, path: &str, body: &Value, token: Option<&str>) -> Result<(u16, Value), ApiError> {
+        let body = if body.is_null() { None } else { Some(json_bytes(body)?) };
+        let call = Call { method: Method::POST, path, body, idempotency_key: None, if_match: None, repeat: false };
+        let answer = self.send_once(&call, token).await?;
+        let status = answer.status.as_u16();
+        decode(answer).map(|body| (status, body))
     }
 
     async fn send_once(&self, call: &Call<'_>, token: Option<&str>) -> Result<Answer, ApiError> {

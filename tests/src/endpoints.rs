@@ -45,6 +45,9 @@ pub struct Endpoints {
 pub struct Credentials {
     pub login: String,
     pub password: String,
+    /// Base32, where the second factor was set up elsewhere; what this clone set up is kept with its session.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub totp_secret: String,
 }
 
 impl Endpoints {

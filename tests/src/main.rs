@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 use e2e::launcher;
 use e2e::stack::{Layout, NotRunning, Service, clickhouse_host, supervisor};
 use e2e::tail;
+use nix::sys::signal::{SigHandler, Signal, signal};
 
 /// Vorca POS on this machine: real servers, the platform, a demonstration business.
 #[derive(Parser)]
@@ -29,6 +30,8 @@ enum Command {
     Env,
     /// What runs, since when, with how much memory
     Status,
+    /// Print the code of the Owner's second factor
+    Totp,
     /// The last lines of a service's log, or of every one
     Logs {
         service: Option<Service>,
@@ -70,7 +73,7 @@ enum Command {
     Verify(launcher::verify::Options),
     /// Kill, freeze and take away processes and servers while tills sell; then verify
     Chaos(launcher::faults::ChaosOptions),
-    /// Leave the traces of bugs, one after another, and show that verify names each (spoils this checkout's data)
+    /// Leave the traces of bugs and show that verify names each (spoils this checkout's data)
     Plant,
     /// Measure the release build beside named peers, on a platform of its own
     Bench(e2e::bench::Options),
@@ -86,6 +89,13 @@ enum Command {
         /// End, and delete the folder, together with this process
         #[arg(long)]
         throwaway_of: Option<i32>,
+    },
+    /// What cargo starts in place of a test program
+    #[command(hide = true)]
+    NoteProgram {
+        file: PathBuf,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<String>,
     },
     /// The process around ClickHouse's engine
     #[command(hide = true)]
@@ -103,6 +113,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Services => launcher::services()?,
         Command::Env => launcher::env()?,
         Command::Status => return launcher::status(),
+        Command::Totp => launcher::totp()?,
         Command::Logs { service, lines, follow } => launcher::logs(service, lines, follow)?,
         Command::Till { location } => launcher::tools::till(location.as_deref())?,
         Command::Tail { topic, from_beginning, limit } => {
@@ -119,12 +130,21 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Supervise { run, throwaway_of } => {
             supervisor::run(Layout::of_run(run, throwaway_of.is_some())?, throwaway_of)?;
         }
+        Command::NoteProgram { file, command } => launcher::test::programs::note(&file, command)?,
         Command::ClickhouseHost { library, arguments } => {
             let code = clickhouse_host::run(&library, &arguments)?;
             return Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)));
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A reader that goes away (`./dev status | head`) ends a command, quietly, as it ends any other tool.
+#[allow(unsafe_code)] // The only way to give a signal its default back.
+fn end_with_the_reader() {
+    // SAFETY: no handler is installed, only the default; nothing else has run in this process yet.
+    let restored = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) };
+    restored.expect("SIGPIPE has a default");
 }
 
 fn main() -> ExitCode {
@@ -136,6 +156,10 @@ fn main() -> ExitCode {
             return if error.use_stderr() { ExitCode::from(64) } else { ExitCode::SUCCESS };
         }
     };
+    // The other two serve sockets and pipes whose other end may go away.
+    if !matches!(command, Command::Supervise { .. } | Command::ClickhouseHost { .. }) {
+        end_with_the_reader();
+    }
     match run(command) {
         Ok(code) => code,
         Err(error) => {

@@ -5,10 +5,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use e2e::chaos;
-use e2e::demo;
+use e2e::demo::{self, business::FEW_VARIANTS};
 use e2e::launcher::{start_servers, up::start_platform};
 use e2e::plant;
 use e2e::stack::{Layout, Service, Stack};
+use e2e::steps::step;
 
 const RIGHT_OF_POSTGRES: [Service; 4] = [Service::Kafka, Service::Registry, Service::Redis, Service::Clickhouse];
 
@@ -26,15 +27,15 @@ fn platform() -> Stack {
 /// One platform for all three, in this order: the planted bugs spoil it.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_fault_loses_a_sale_and_no_planted_bug_goes_unseen() {
-    let stack = tokio::task::spawn_blocking(platform).await.unwrap();
+    let stack = step("faults: start", tokio::task::spawn_blocking(platform)).await.unwrap();
     let endpoints = stack.endpoints().unwrap();
-    let opening = demo::Options { sales: 50, locations: 4, ..demo::Options::default() };
-    assert!(demo::run(&endpoints, &opening).await.unwrap().is_clean());
+    let opening = demo::Options { sales: 50, locations: 4, variants: FEW_VARIANTS, ..demo::Options::default() };
+    assert!(step("faults: first sales", demo::run(&endpoints, &opening)).await.unwrap().is_clean());
 
-    sells_with_everything_right_of_postgres_down(&stack).await;
-    survives_kills(&stack).await;
-    names_planted_bugs(&stack).await;
-    tokio::task::spawn_blocking(move || stack.shutdown()).await.unwrap().unwrap();
+    step("faults: all but Postgres down", sells_with_everything_right_of_postgres_down(&stack)).await;
+    step("faults: kills, freezes, outages", survives_kills(&stack)).await;
+    step("faults: planted bugs", names_planted_bugs(&stack)).await;
+    step("faults: stop", tokio::task::spawn_blocking(move || stack.shutdown())).await.unwrap().unwrap();
 }
 
 async fn sells_with_everything_right_of_postgres_down(stack: &Stack) {

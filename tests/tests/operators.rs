@@ -13,11 +13,12 @@ use std::process::{Child, Command, Output};
 use std::time::{Duration, Instant};
 
 use e2e::chaos;
-use e2e::demo;
+use e2e::demo::{self, business::FEW_VARIANTS};
 use e2e::endpoints::Endpoints;
 use e2e::launcher::{start_servers, up::start_platform};
 use e2e::metrics;
 use e2e::stack::{Job, Layout, Service, Signal, Stack};
+use e2e::steps::step;
 use schemas::topics::groups::{CLICKHOUSE_SINK, STOCK_PROCESSOR};
 use schemas::topics::{self, dead_letter};
 use sqlx::{Connection, PgConnection};
@@ -41,24 +42,24 @@ fn layout() -> Layout {
 /// One platform for all, in this order: the last one leaves something that the check names.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_operators_meet_and_do_leaves_all_stores_agreeing() {
-    let stack = tokio::task::spawn_blocking(|| {
+    let starting = tokio::task::spawn_blocking(|| {
         let stack = start_servers(layout()).unwrap();
         start_platform(&stack).unwrap();
         stack
-    })
-    .await
-    .unwrap();
+    });
+    let stack = step("operators: start", starting).await.unwrap();
     let endpoints = stack.endpoints().unwrap();
     let journal = stack.layout().run.join("operators.jsonl");
     let platform = Platform { stack, endpoints, journal };
-    let opening = demo::Options { locations: 4, ..platform.sales(60) };
-    assert!(demo::run(&platform.endpoints, &opening).await.unwrap().is_clean());
+    let opening = demo::Options { locations: 4, variants: FEW_VARIANTS, ..platform.sales(60) };
+    assert!(step("operators: first sales", demo::run(&platform.endpoints, &opening)).await.unwrap().is_clean());
 
-    unreadable_records_stop_nobody(&platform).await;
-    a_replay_repeats_what_was_published(&platform).await;
-    a_relay_that_stands_still_is_replaced(&platform).await;
-    an_oversized_record_is_named(&platform).await;
-    tokio::task::spawn_blocking(move || platform.stack.shutdown()).await.unwrap().unwrap();
+    step("operators: unreadable records", unreadable_records_stop_nobody(&platform)).await;
+    step("operators: replay", a_replay_repeats_what_was_published(&platform)).await;
+    step("operators: a frozen relay", a_relay_that_stands_still_is_replaced(&platform)).await;
+    step("operators: an oversized record", an_oversized_record_is_named(&platform)).await;
+    let stopping = tokio::task::spawn_blocking(move || platform.stack.shutdown());
+    step("operators: stop", stopping).await.unwrap().unwrap();
 }
 
 /// Three spoilt copies of a movement arrive while tills sell: each group that reads the topic puts each of them aside

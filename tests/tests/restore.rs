@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use e2e::client::Client;
-use e2e::demo;
+use e2e::demo::{self, business::FEW_VARIANTS};
 use e2e::endpoints::Endpoints;
 use e2e::launcher::{start_servers, up::start_platform};
 use e2e::stack::{Job, Layout, Service, Stack};
+use e2e::steps::step;
 use e2e::terminal::Outcome;
 use e2e::till;
 use e2e::wire::{Line, Receipt, Sale, Tender, TenderKind};
@@ -36,34 +37,40 @@ fn platform() -> Stack {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_restore_all_stores_agree_and_nothing_of_the_lost_time_line_is_left() {
-    let stack = tokio::task::spawn_blocking(platform).await.unwrap();
+    let stack = step("restore: start", tokio::task::spawn_blocking(platform)).await.unwrap();
     let endpoints = stack.endpoints().unwrap();
-    sell(&stack, 60).await;
-    agree(&stack, "before the backup").await;
+    step("restore: first sales", sell(&stack, 60)).await;
+    step("restore: verify", agree(&stack, "before the backup")).await;
 
-    pause(&stack, false).await;
-    back_up(&stack).await;
-    pause(&stack, true).await;
+    let backing_up = async {
+        pause(&stack, false).await;
+        back_up(&stack).await;
+        pause(&stack, true).await;
+    };
+    step("restore: back up", backing_up).await;
     let lost = Made::after_the_backup(&endpoints).await;
-    sell(&stack, 60).await;
-    agree(&stack, "before the restore").await;
+    step("restore: sales that get lost", sell(&stack, 60)).await;
+    step("restore: verify again", agree(&stack, "before the restore")).await;
     assert_eq!(lost.seen(&endpoints).await, [1, 1, 2, 1, 3], "what is about to be lost has reached every store");
 
-    pause(&stack, false).await;
-    restore(&stack).await;
-    pause(&stack, true).await;
-    let retired = retire_until_all_agree(&stack).await;
+    let restoring = async {
+        pause(&stack, false).await;
+        restore(&stack).await;
+        pause(&stack, true).await;
+    };
+    step("restore: restore", restoring).await;
+    let retired = step("restore: retire", retire_until_all_agree(&stack)).await;
     assert_eq!((retired["variants"], retired["locations"]), (1, 1), "{retired:?}");
     assert!(retired["stock_levels"] >= 2 && retired["balances"] >= 1, "{retired:?}");
     assert_eq!(lost.seen(&endpoints).await, [0, 0, 0, 0, 0], "nothing of it is left");
 
-    sell(&stack, 60).await;
+    step("restore: sales afterwards", sell(&stack, 60)).await;
     let again = Made::after_the_backup(&endpoints).await;
-    agree(&stack, "after selling on").await;
+    step("restore: verify at the end", agree(&stack, "after selling on")).await;
     assert_eq!(again.seen(&endpoints).await, [1, 1, 2, 1, 3]);
     let retired = retire(&stack).await;
     assert!(retired.values().all(|count| *count == 0), "nothing is retired twice: {retired:?}");
-    tokio::task::spawn_blocking(move || stack.shutdown()).await.unwrap().unwrap();
+    step("restore: stop", tokio::task::spawn_blocking(move || stack.shutdown())).await.unwrap().unwrap();
 }
 
 /// A variant, a location, a member, stock of the variant and sales, all made after the backup.
@@ -169,7 +176,8 @@ async fn variant(owner: &Client, name: &str, currency: &str) -> Uuid {
 
 async fn sell(stack: &Stack, sales: u64) {
     let run = &stack.layout().run;
-    let options = demo::Options { sales, locations: 3, patience: DRAIN, ..demo::Options::of_run(run).unwrap() };
+    let known = demo::Options::of_run(run).unwrap();
+    let options = demo::Options { sales, locations: 3, variants: FEW_VARIANTS, patience: DRAIN, ..known };
     let sold = demo::run(&stack.endpoints().unwrap(), &options).await.unwrap();
     assert_eq!(sold.counts.unexpected, 0, "{:?}", sold.counts.surprises);
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -57,7 +57,9 @@ impl Machine {
     }
 
     fn prepare(&self, missing: &str) -> Command {
-        let mut command = Command::new(dev());
+        // Whoever runs tests in the background of a shell ignores Ctrl-C, and what it starts would ignore it too.
+        let mut command = Command::new("env");
+        command.arg("--default-signal=INT").arg(dev());
         let path = format!("{}:{}", self.tools().display(), path_of_this_machine());
         command
             .arg("prepare")
@@ -132,6 +134,17 @@ fn an_interrupt_ends_every_download_and_leaves_nothing_half_done() {
     let finished: Vec<String> =
         entries.filter(|name| !name.starts_with('.') && !name.ends_with(".part") && name != "log").collect();
     assert_eq!(finished, Vec::<String>::new());
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_a_command_without_a_word() {
+    let machine = Machine::new();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut status = Command::new(env!("CARGO_BIN_EXE_vorca-dev"));
+    let status = status.arg("status").env("VORCA_RUN_DIR", machine.0.path()).stdout(writer).output().unwrap();
+    assert_eq!(status.status.signal(), Some(Signal::SIGPIPE as i32), "{status:?}");
+    assert!(status.stderr.is_empty(), "{}", said(&status));
 }
 
 /// Processes that carry this machine's environment.

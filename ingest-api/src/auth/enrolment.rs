@@ -9,18 +9,17 @@ use chrono::{DateTime, TimeDelta, Utc};
 use runtime::pg::PgTx;
 use schemas::ids::{LocationId, TerminalId};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::access::{Access, Principal};
 use crate::app::AppState;
 use crate::audit::{self, Entry};
-use crate::auth::login::random_text;
+use crate::auth::codes::{grouped, hash_code as hash, random_text};
 use crate::checks::Checks;
 use crate::context::Context;
-use crate::db::terminals as db;
-use crate::edits::json_response;
+use crate::db::{leases, terminals as db};
+use crate::edits::{json_response, with_etag};
 use crate::error::ApiError;
 use crate::extract::{Body, PathId, Valid};
 
@@ -74,17 +73,7 @@ pub async fn create_code(
             })
         })
         .await?;
-    let groups: Vec<&str> = (0..CODE_CHARS / 4).map(|group| &code[group * 4..group * 4 + 4]).collect();
-    json_response(StatusCode::CREATED, &EnrolmentCode { code: groups.join("-"), expires_at })
-}
-
-/// The code as it was made: case, spaces and hyphens do not count.
-fn canonical(code: &str) -> String {
-    code.chars().filter(|char| char.is_ascii_alphanumeric()).collect::<String>().to_ascii_uppercase()
-}
-
-fn hash(code: &str) -> [u8; 32] {
-    Sha256::digest(canonical(code)).into()
+    json_response(StatusCode::CREATED, &EnrolmentCode { code: grouped(&code), expires_at })
 }
 
 /// A device that asks to become a terminal.
@@ -158,8 +147,42 @@ async fn bind(tx: &mut PgTx, new: &NewEnrolment, context: &Context) -> Result<En
     .fetch_optional(&mut **tx)
     .await?;
     let location_id = LocationId(location_id.ok_or_else(ApiError::unauthenticated)?);
+    leases::revoke_of_terminal(tx, terminal_id, None, "another device was enrolled").await?;
     let device = Principal::Terminal { terminal_id: TerminalId(terminal_id), location_id };
     let entry = Entry::done(&device, "terminal.enrol", format!("terminal/{terminal_id}")).at(location_id);
     audit::record(tx, context, entry).await?;
     Ok(db::numbers(tx, terminal_id).await?)
+}
+
+/// `POST /terminals/{terminal_id}/retire`: the device that is bound now is worth nothing from now on, for instance because
+/// it was stolen. Another may be enrolled.
+pub async fn retire(
+    State(app): State<AppState>,
+    access: Access,
+    context: Context,
+    PathId(id): PathId,
+) -> Result<Response, ApiError> {
+    let terminal = app
+        .writer
+        .write((id, access, context), |tx, (id, access, context)| {
+            Box::pin(async move {
+                sqlx::query("select from terminals where terminal_id = $1 for no key update")
+                    .bind(id)
+                    .execute(&mut **tx)
+                    .await?;
+                let before = db::find(&mut **tx, *id).await?.ok_or_else(|| ApiError::not_found("terminal"))?;
+                let location = LocationId(before.location_id);
+                access.require_object_at(location, "terminal")?;
+                if db::device_key(&mut **tx, *id).await?.is_none() {
+                    return Err(ApiError::conflict("illegal_transition", "no device is enrolled"));
+                }
+                let terminal = db::unbind(tx, *id).await?;
+                leases::revoke_of_terminal(tx, *id, None, "the device was retired").await?;
+                let entry = Entry::done(&access.principal, "terminal.retire", format!("terminal/{id}")).at(location);
+                audit::record(tx, context, entry.states(Some(&before), &terminal)).await?;
+                Ok(terminal)
+            })
+        })
+        .await?;
+    with_etag(StatusCode::OK, &terminal, terminal.version)
 }

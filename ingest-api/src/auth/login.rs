@@ -1,156 +1,194 @@
-//! `POST /auth/login`, and the first owner. A wrong password, an unknown login and an inactive user get
-//! the same answer after the same work.
+//! `POST /auth/login`. A wrong password, an unknown log-in, an inactive user and a locked one take the same work; which of
+//! them it was is not told.
+
+use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use runtime::pg::Writer;
+use chrono::{DateTime, Utc};
+use runtime::pg::PgTx;
 use schemas::ids::UserId;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::access::Role;
 use crate::app::AppState;
 use crate::audit::{self, Entry};
-use crate::auth::passwords::{PASSWORD_BYTES_MAX, Passwords};
-use crate::auth::tokens::{IssuedToken, Subject};
+use crate::auth::Auth;
+use crate::auth::attempts::{self, Attempt, Locked, Target};
+use crate::auth::passwords::{Checked, PASSWORD_BYTES_MAX};
+use crate::auth::second_factor::{self, Code, Given};
+use crate::auth::sessions::{self, SignedIn};
+use crate::auth::tokens::Subject;
 use crate::checks::{CODE_CHARS_MAX, Checks};
 use crate::context::Context;
-use crate::db::catalog_writes::CatalogWrite;
-use crate::db::users as db;
+use crate::db::credentials::{self, Credentials};
+use crate::db::second_factors;
 use crate::edits::json_response;
 use crate::error::ApiError;
 use crate::extract::{Body, Valid};
-use crate::users::{self, UserGrant};
 
 #[derive(Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Login {
     pub login: String,
     pub password: String,
+    /// Six digits, from who has a second factor (401 `second_factor_required` asks for it).
+    pub totp: Option<String>,
+    /// Instead of `totp`.
+    pub recovery_code: Option<String>,
+    /// Binds the session to a device: Ed25519, 32 bytes, base64url without padding. Its refreshes have to be signed.
+    pub device_public_key: Option<String>,
 }
 
 impl Body for Login {
     const BYTES_MAX: usize = 16 << 10;
     fn check(&mut self, checks: &mut Checks) {
-        checks.text("/login", &mut self.login, CODE_CHARS_MAX);
-        self.login = self.login.to_lowercase();
+        check_login(checks, &mut self.login);
+        second_factor::check_codes(checks, &self.totp, &self.recovery_code);
+        sessions::check_device_key(checks, "/device_public_key", self.device_public_key.as_deref());
     }
+}
+
+/// Log-in names are compared in lower case.
+pub fn check_login(checks: &mut Checks, login: &mut String) {
+    checks.text("/login", login, CODE_CHARS_MAX);
+    *login = login.to_lowercase();
+}
+
+/// A log-in that was right and opens one thing only: setting up the second factor that the user's role needs.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct EnrolmentToken {
+    /// For `POST /auth/second-factor` and its confirmation; 401 everywhere else.
+    pub access_token: String,
+    /// Always `Bearer`.
+    pub token_type: &'static str,
+    /// Seconds.
+    pub expires_in: i64,
+    pub user_id: Uuid,
+    /// Always `second_factor_enrolment`.
+    pub next_step: &'static str,
+}
+
+/// What a log-in came to. All of it is committed, failures too, before it is answered.
+enum Outcome {
+    SignedIn(Box<SignedIn>),
+    /// Right as far as it went; the user needs a second factor and has none yet.
+    Enrol(EnrolmentToken),
+    /// The password was right and no code came.
+    CodeMissing,
+    Wrong,
+    Locked(Locked),
+}
+
+struct Input {
+    auth: Arc<Auth>,
+    login: Login,
+    context: Context,
+    known: Option<Credentials>,
+    checked: Checked,
+    arrived_at: DateTime<Utc>,
 }
 
 /// `POST /auth/login`
 pub async fn log_in(
     State(app): State<AppState>,
     context: Context,
-    Valid(Login { login, password }): Valid<Login>,
+    Valid(mut login): Valid<Login>,
 ) -> Result<Response, ApiError> {
-    if password.len() > PASSWORD_BYTES_MAX {
+    let arrived_at = Utc::now();
+    if login.password.len() > PASSWORD_BYTES_MAX {
         return Err(ApiError::from_status(StatusCode::PAYLOAD_TOO_LARGE));
     }
-    let known: Option<(Uuid, Option<String>, i32, bool)> =
-        sqlx::query_as("select user_id, password_hash, session_version, is_active from users where login = $1")
-            .bind(&login)
-            .fetch_optional(&app.reads)
-            .await?;
-    let stored = known.as_ref().filter(|(.., is_active)| *is_active).and_then(|(_, hash, ..)| hash.clone());
-    let is_right = app.auth.passwords.is_right(password, stored).await?;
-    let user_id = known.as_ref().map_or(Uuid::nil(), |(user_id, ..)| *user_id);
-    record(&app.writer, context, user_id, is_right).await?;
-    match known {
-        Some((user_id, _, session_version, _)) if is_right => {
-            let subject = Subject::User(UserId(user_id));
-            let token: IssuedToken = app.auth.tokens.issue(subject, session_version).map_err(ApiError::internal)?;
-            json_response(StatusCode::OK, &token)
+    attempts::refuse_locked_address(&app.reads, &context.address, arrived_at).await?;
+    let known = credentials::of_login(&app.reads, &login.login).await?.filter(|user| user.is_active);
+    let stored = known.as_ref().and_then(|user| user.password_hash.clone());
+    let checked = app.auth.passwords.check(std::mem::take(&mut login.password), stored).await?;
+    let input = Input { auth: Arc::clone(&app.auth), login, context, known, checked, arrived_at };
+    match app.writer.write(input, |tx, input| Box::pin(judge(tx, input))).await? {
+        Outcome::SignedIn(signed_in) => json_response(StatusCode::OK, &signed_in),
+        Outcome::Enrol(token) => json_response(StatusCode::ACCEPTED, &token),
+        Outcome::CodeMissing => {
+            let detail = "send the code of your authenticator, or a recovery code, too";
+            Err(ApiError::new(StatusCode::UNAUTHORIZED, "second_factor_required", detail))
         }
-        _ => Err(ApiError::unauthenticated()),
+        Outcome::Wrong => Err(ApiError::unauthenticated()),
+        Outcome::Locked(locked) => Err(locked.problem(arrived_at)),
     }
 }
 
-/// Every log-in leaves a row, a failed one too; an unknown login is not written down.
-async fn record(writer: &Writer, context: Context, user_id: Uuid, is_done: bool) -> Result<(), ApiError> {
-    writer
-        .write((context, user_id, is_done), |tx, (context, user_id, is_done)| {
-            Box::pin(async move {
-                let entry = Entry {
-                    location: None,
-                    actor: *user_id,
-                    role: String::new(),
-                    action: "auth.login",
-                    target: format!("user/{user_id}"),
-                    before: None,
-                    after: None,
-                    reason: "",
-                    terminal: None,
-                    is_refused: !is_done,
-                };
-                Ok::<_, ApiError>(audit::record(tx, context, entry).await?)
-            })
-        })
-        .await
+async fn judge(tx: &mut PgTx, input: &Input) -> Result<Outcome, ApiError> {
+    let Input { auth, login, context, known, checked, arrived_at } = input;
+    let attempt = match Attempt::begin(tx, Target::log_in(&login.login, &context.address), *arrived_at).await? {
+        Ok(attempt) => attempt,
+        Err(locked) => {
+            record(tx, context, known.as_ref(), Some("locked")).await?;
+            return Ok(Outcome::Locked(locked));
+        }
+    };
+    // As it is now: while the password was hashed it may have been changed, or its user deactivated.
+    let user = match known {
+        Some(known) if checked.is_right => credentials::lock(tx, known.user_id)
+            .await?
+            .filter(|now| now.is_active && now.password_hash == known.password_hash),
+        _ => None,
+    };
+    let Some(user) = user else { return wrong(tx, attempt, context, known.as_ref(), "").await };
+    let code = Code { totp: login.totp.clone(), recovery_code: login.recovery_code.clone() };
+    let given = second_factor::given(tx, auth, &user, &code, *arrived_at).await?;
+    match given {
+        Given::Wrong => return wrong(tx, attempt, context, Some(&user), "second factor").await,
+        Given::Missing => {
+            record(tx, context, Some(&user), Some("second factor missing")).await?;
+            return Ok(Outcome::CodeMissing);
+        }
+        Given::None | Given::Right => attempt.succeeded(tx).await?,
+    }
+    if let Some(stronger) = &checked.stronger {
+        credentials::rehash(tx, user.user_id, stronger).await?;
+    }
+    record(tx, context, Some(&user), None).await?;
+    let (id, version) = (UserId(user.user_id), user.session_version);
+    if given == Given::None && second_factors::is_compulsory(tx, user.user_id).await? {
+        let issued = auth.tokens.issue(Subject::Enrolling(id), Uuid::nil(), version).map_err(ApiError::internal)?;
+        return Ok(Outcome::Enrol(EnrolmentToken {
+            access_token: issued.access_token,
+            token_type: issued.token_type,
+            expires_in: issued.expires_in,
+            user_id: id.0,
+            next_step: "second_factor_enrolment",
+        }));
+    }
+    let device_key = login.device_public_key.as_deref().and_then(sessions::device_key);
+    let signed_in = sessions::begin(tx, auth, (id, version), device_key, context).await?;
+    Ok(Outcome::SignedIn(Box::new(signed_in)))
 }
 
-/// The first owner, made from the command line.
-#[derive(Debug, serde::Serialize)]
-pub struct FirstOwner {
-    pub user_id: Uuid,
-    pub login: String,
-    /// Shown once; only its hash is stored.
-    pub password: String,
+async fn wrong(
+    tx: &mut PgTx,
+    attempt: Attempt,
+    context: &Context,
+    known: Option<&Credentials>,
+    what: &'static str,
+) -> Result<Outcome, ApiError> {
+    let is_locked = attempt.failed(tx).await?;
+    record(tx, context, known, Some(if is_locked { "locked from now on" } else { what })).await?;
+    Ok(Outcome::Wrong)
 }
 
-/// Makes the first owner with a generated password. Refused (409) when an owner exists.
-pub async fn create_owner(writer: &Writer, login: &str) -> Result<FirstOwner, ApiError> {
-    let mut login = login.to_owned();
-    let mut checks = Checks::default();
-    checks.text("/login", &mut login, CODE_CHARS_MAX);
-    checks.done()?;
-    let login = login.to_lowercase();
-    let password = generated_password();
-    let hash = Passwords::new().map_err(ApiError::internal)?.hash(password.clone()).await?;
-    let context = Context::of_task("create-owner");
-    let user_id = writer
-        .write((login.clone(), hash, context), |tx, (login, hash, context)| {
-            Box::pin(async move {
-                // Two of these at once: the counter lock lets one go first.
-                let write = CatalogWrite::begin(tx).await?;
-                if db::has_owner(tx).await? {
-                    return Err(ApiError::conflict("illegal_transition", "an owner exists already"));
-                }
-                let id = Uuid::now_v7();
-                db::insert(tx, id, (login, "owner"), Some(hash)).await?;
-                db::replace_grants(tx, id, &[UserGrant { role: Role::Owner, location_id: None }]).await?;
-                let user = db::find(tx, id).await?.ok_or_else(|| ApiError::not_found("user"))?;
-                let entry = Entry {
-                    location: None,
-                    actor: id,
-                    role: "owner".to_owned(),
-                    action: "user.create_owner",
-                    target: format!("user/{id}"),
-                    before: None,
-                    after: None,
-                    reason: "",
-                    terminal: None,
-                    is_refused: false,
-                };
-                audit::record(tx, context, entry.states(None, &user)).await?;
-                users::publish(tx, write, context, None, &user).await?;
-                Ok(id)
-            })
-        })
-        .await?;
-    Ok(FirstOwner { user_id, login, password })
-}
-
-/// 120 random bits as 24 characters without look-alikes.
-fn generated_password() -> String {
-    random_text(24)
-}
-
-/// Random characters of 5 bits each, without I, L, O and U.
-pub fn random_text(chars: usize) -> String {
-    const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
-    let mut bytes = vec![0u8; chars];
-    rand::RngCore::fill_bytes(&mut rand::rng(), &mut bytes);
-    bytes.into_iter().map(|byte| char::from(ALPHABET[usize::from(byte & 31)])).collect()
+/// Every log-in leaves a row, a failed one too; an unknown log-in name is not written down.
+async fn record(
+    tx: &mut PgTx,
+    context: &Context,
+    known: Option<&Credentials>,
+    refused: Option<&'static str>,
+) -> Result<(), sqlx::Error> {
+    let user_id = known.map_or(Uuid::nil(), |user| user.user_id);
+    let mut entry = Entry::of_task("auth.login", format!("user/{user_id}"));
+    entry.actor = user_id;
+    if let Some(why) = refused {
+        entry = entry.refused().because(why);
+    }
+    audit::record(tx, context, entry).await
 }

@@ -1,30 +1,54 @@
-//! Proof of who asks: access tokens, device keys, passwords.
+//! Proof of who asks: passwords, second factors, sessions and their tokens, device keys, PINs, API clients.
 
+pub mod account;
+pub mod attempts;
+pub mod clients;
+pub mod codes;
 pub mod enrolment;
+pub mod first_owner;
+pub mod keys;
+pub mod leases;
 pub mod login;
 pub mod passwords;
+pub mod pin;
+pub mod policy;
 pub mod principals;
+pub mod refresh;
+pub mod seal;
+pub mod second_factor;
+pub mod sessions;
+pub mod step_up;
 pub mod terminal_token;
 pub mod tokens;
+pub mod totp;
 
-pub use login::{FirstOwner, create_owner};
+pub use first_owner::{FirstOwner, create_owner};
 
 use std::sync::Arc;
 
 use runtime::config::ConfigError;
+use runtime::pg::PgTx;
 use secrecy::ExposeSecret as _;
+use uuid::Uuid;
 
+use crate::access::{Access, Principal};
+use crate::auth::keys::SigningKey;
 use crate::auth::passwords::Passwords;
 use crate::auth::principals::Principals;
+use crate::auth::seal::Seals;
 use crate::auth::tokens::{Claims, Tokens};
 use crate::error::ApiError;
 use crate::page::Cursors;
+use crate::users::{User, is_in_charge};
 
-/// Everything that signs, verifies or hashes; one per process.
+/// Everything that signs, verifies, seals or hashes; one per process.
 pub struct Auth {
     pub tokens: Tokens,
     pub passwords: Passwords,
     pub cursors: Cursors,
+    pub seals: Seals,
+    /// Signs until the first rotation; what is sealed hangs on it for ever.
+    configured: Arc<SigningKey>,
     principals: Principals,
 }
 
@@ -35,9 +59,11 @@ impl Auth {
         let unusable =
             |error| ConfigError::new(format!("VORCA__AUTH__SIGNING_KEY (or ..._FILE) is not usable: {error:#}"));
         Ok(Arc::new(Auth {
-            tokens: Tokens::from_pem(pem, &config.issuer).map_err(unusable)?,
+            tokens: Tokens::new(SigningKey::from_pem(pem).map_err(unusable)?, &config.issuer),
             passwords: Passwords::new()?,
             cursors: Cursors::new(pem.as_bytes()),
+            seals: Seals::new(pem.trim().as_bytes()),
+            configured: Arc::new(SigningKey::from_pem(pem).map_err(unusable)?),
             principals: Principals::default(),
         }))
     }
@@ -48,7 +74,14 @@ impl Auth {
     }
 
     /// The principal of these claims as Postgres knows it now (at most a second ago).
-    pub async fn principal(&self, pool: &sqlx::PgPool, claims: &Claims) -> Result<crate::access::Principal, ApiError> {
+    pub async fn principal(&self, pool: &sqlx::PgPool, claims: &Claims) -> Result<Principal, ApiError> {
         self.principals.find(pool, claims).await
     }
+}
+
+/// A user whom the caller looks after, locked until the transaction ends; 404 for any other.
+pub async fn in_charge(tx: &mut PgTx, access: &Access, user_id: Uuid) -> Result<User, ApiError> {
+    crate::db::credentials::lock(tx, user_id).await?;
+    let user = crate::db::users::find(tx, user_id).await?.filter(|user| is_in_charge(access, &user.grants));
+    user.ok_or_else(|| ApiError::not_found("user"))
 }

@@ -8,16 +8,41 @@ use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _, phc::Pas
 use argon2::{Algorithm, Argon2, Params, Version};
 use tokio::sync::Semaphore;
 
+use crate::checks::Checks;
 use crate::error::ApiError;
 
 /// Longer ones are refused before they are hashed.
 pub const PASSWORD_BYTES_MAX: usize = 1_024;
 /// Shorter ones are not accepted as new passwords.
 pub const PASSWORD_CHARS_MIN: usize = 10;
+/// A new password must look as if it took so many guesses, as a power of ten: beyond the lists of common ones, names,
+/// dates, rows of keys, and what is made of them.
+const GUESSES_LOG10_MIN: f64 = 8.0;
 const MEMORY_KIB: u32 = 19 * 1_024;
 const PASSES: u32 = 2;
 const AT_ONCE: usize = 2;
 const WAITING_MAX: usize = 50;
+
+/// Notes what is wrong with a new password: its length, or that it is among the first that a guesser tries. `about` is
+/// what a guesser knows of its user.
+pub fn check_new(checks: &mut Checks, pointer: &str, password: &str, about: &[&str]) {
+    let chars = password.chars().count();
+    checks.that(chars >= PASSWORD_CHARS_MIN, pointer, "is shorter than 10 characters");
+    checks.that(password.len() <= PASSWORD_BYTES_MAX, pointer, "is longer than 1 KiB");
+    if chars < PASSWORD_CHARS_MIN || password.len() > PASSWORD_BYTES_MAX {
+        return;
+    }
+    let is_hard = zxcvbn::zxcvbn(password, about).guesses_log10() >= GUESSES_LOG10_MIN;
+    checks.that(is_hard, pointer, "is among the first that are guessed: take several words, or a longer text");
+}
+
+/// What a stored hash says of a password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checked {
+    pub is_right: bool,
+    /// A hash to store instead: the password is right, and what is stored took less work than a hash takes now.
+    pub stronger: Option<String>,
+}
 
 /// The bounded hasher.
 pub struct Passwords {
@@ -49,19 +74,24 @@ impl Passwords {
             .map_err(|error| ApiError::internal(anyhow::anyhow!("argon2: {error}")))
     }
 
-    /// Whether the password belongs to the stored hash; always costs one hash, also without one.
-    pub async fn is_right(&self, password: String, stored: Option<String>) -> Result<bool, ApiError> {
+    /// Compares a password with the stored hash; always costs one hash, also without one.
+    pub async fn check(&self, password: String, stored: Option<String>) -> Result<Checked, ApiError> {
         let argon = self.argon.clone();
         let (hash, is_somebody) = match stored {
             Some(hash) => (hash, true),
             None => (self.nobody.clone(), false),
         };
         self.run(move || {
-            let is_match =
-                PasswordHash::new(&hash).is_ok_and(|hash| argon.verify_password(password.as_bytes(), &hash).is_ok());
-            is_match && is_somebody
+            let parsed = PasswordHash::new(&hash).ok();
+            let is_match = parsed.as_ref().is_some_and(|hash| argon.verify_password(password.as_bytes(), hash).is_ok());
+            let is_right = is_match && is_somebody;
+            let stronger = (is_right && parsed.as_ref().is_none_or(is_weak))
+                .then(|| argon.hash_password(password.as_bytes()).map(|hash| hash.to_string()))
+                .transpose()
+                .map_err(|error| ApiError::internal(anyhow::anyhow!("argon2: {error}")))?;
+            Ok(Checked { is_right, stronger })
         })
-        .await
+        .await?
     }
 
     /// Runs one hash off the async threads; 503 when too many wait. The permits travel with the work,
@@ -78,6 +108,12 @@ impl Passwords {
     }
 }
 
+/// Whether this hash took less work than one takes now.
+fn is_weak(hash: &PasswordHash) -> bool {
+    let is_enough = |params: Params| params.m_cost() >= MEMORY_KIB && params.t_cost() >= PASSES;
+    hash.algorithm.as_str() != "argon2id" || !Params::try_from(hash).is_ok_and(is_enough)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,9 +123,46 @@ mod tests {
         let passwords = Passwords::new().unwrap();
         let stored = passwords.hash("correct horse".into()).await.unwrap();
         assert!(stored.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{stored}");
-        assert!(passwords.is_right("correct horse".into(), Some(stored.clone())).await.unwrap());
-        assert!(!passwords.is_right("correct horsf".into(), Some(stored)).await.unwrap());
-        assert!(!passwords.is_right("nobody has this password".into(), None).await.unwrap());
+        let wrong = Checked { is_right: false, stronger: None };
+        let right = Checked { is_right: true, stronger: None };
+        assert_eq!(passwords.check("correct horse".into(), Some(stored.clone())).await.unwrap(), right);
+        assert_eq!(passwords.check("correct horsf".into(), Some(stored)).await.unwrap(), wrong);
+        assert_eq!(passwords.check("nobody has this password".into(), None).await.unwrap(), wrong);
+        assert_eq!(passwords.check("".into(), Some("no hash at all".into())).await.unwrap(), wrong);
+    }
+
+    #[tokio::test]
+    async fn a_right_password_under_a_weak_hash_brings_a_stronger_one() {
+        let passwords = Passwords::new().unwrap();
+        let weak = Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::new(8_192, 1, 1, None).unwrap());
+        let stored = weak.hash_password(b"correct horse").unwrap().to_string();
+        assert_eq!(passwords.check("correct horsf".into(), Some(stored.clone())).await.unwrap().stronger, None);
+        let checked = passwords.check("correct horse".into(), Some(stored)).await.unwrap();
+        let stronger = checked.stronger.expect("a stronger hash");
+        assert!(stronger.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{stronger}");
+        let again = passwords.check("correct horse".into(), Some(stronger)).await.unwrap();
+        assert_eq!(again, Checked { is_right: true, stronger: None });
+    }
+
+    #[test]
+    fn a_password_that_is_guessed_first_is_refused() {
+        let problem = |password: &str| {
+            let mut checks = Checks::default();
+            check_new(&mut checks, "/password", password, &["anna.smith", "A7"]);
+            checks.done().err().map(|problem| problem.errors[0].pointer.clone())
+        };
+        for bad in ["password12", "1234567890", "qwertyuiop", "iloveyou12", "aaaaaaaaaaaa", "anna.smith1", "Passw0rd!1"]
+        {
+            assert_eq!(problem(bad).as_deref(), Some("/password"), "{bad}");
+        }
+        assert_eq!(problem("short").as_deref(), Some("/password"));
+        assert_eq!(problem(&"x7!k".repeat(300)).as_deref(), Some("/password"));
+        let passphrase = "nine tills and a quiet drawer count the coins of the long day!!!!";
+        assert_eq!(passphrase.chars().count(), 65);
+        for good in [passphrase, "a long enough password", "Kassenzettel-Montag", "Пароль длинный и редкий"]
+        {
+            assert_eq!(problem(good), None, "{good}");
+        }
     }
 
     #[tokio::test]

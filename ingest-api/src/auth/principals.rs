@@ -1,22 +1,22 @@
-//! From claims to the principal as Postgres knows it now: active, at its present session version, with
-//! its present grants. Remembered for at most a second, so a revocation holds at once.
+//! From claims to the principal as Postgres knows it now: active, at its present session version, in a session that has
+//! not ended, with its present grants. Remembered for at most a second, so a revocation holds at once.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use moka::sync::Cache;
 use schemas::ids::{LocationId, TerminalId, UserId};
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgExecutor, PgPool};
 use uuid::Uuid;
 
-use crate::access::{Grant, Principal, Role};
+use crate::access::{Grant, Permission, Principal, Role};
 use crate::auth::tokens::{Claims, Subject};
 use crate::error::ApiError;
 
 const REMEMBERED: Duration = Duration::from_secs(1);
 const REMEMBERED_MAX: u64 = 20_000;
 
-/// What Postgres said about one subject.
+/// What Postgres said about one subject, of a user in one session.
 #[derive(Debug, Clone)]
 struct Standing {
     session_version: i32,
@@ -24,9 +24,9 @@ struct Standing {
     principal: Principal,
 }
 
-/// The short memory of standings.
+/// The short memory of standings. Only users have sessions that can end by themselves.
 pub struct Principals {
-    standings: Cache<Subject, Standing>,
+    standings: Cache<(Subject, Option<Uuid>), Standing>,
 }
 
 impl Default for Principals {
@@ -39,17 +39,19 @@ impl Principals {
     /// 401 when the subject is gone, not active, or the session or place is not the present one.
     pub async fn find(&self, pool: &PgPool, claims: &Claims) -> Result<Principal, ApiError> {
         let subject = claims.subject().ok_or_else(ApiError::unauthenticated)?;
-        let standing = match self.standings.get(&subject) {
+        let session = matches!(subject, Subject::User(_)).then_some(claims.sid);
+        let standing = match self.standings.get(&(subject, session)) {
             Some(standing) => standing,
             None => {
-                let standing = load(pool, subject).await?.ok_or_else(ApiError::unauthenticated)?;
-                self.standings.insert(subject, standing.clone());
+                let standing = load(pool, subject, session).await?.ok_or_else(ApiError::unauthenticated)?;
+                self.standings.insert((subject, session), standing.clone());
                 standing
             }
         };
         let is_same_place = match (subject, &standing.principal) {
-            (Subject::User(_), Principal::User { .. }) => true,
             (Subject::Terminal(_, location), Principal::Terminal { location_id, .. }) => *location_id == location,
+            (Subject::User(_) | Subject::Enrolling(_), Principal::User { .. }) => true,
+            (Subject::Client(_), Principal::Client { .. }) => true,
             _ => false,
         };
         if !standing.is_active || standing.session_version != claims.sv || !is_same_place {
@@ -59,20 +61,36 @@ impl Principals {
     }
 }
 
-async fn load(pool: &PgPool, subject: Subject) -> Result<Option<Standing>, sqlx::Error> {
+async fn load(pool: &PgPool, subject: Subject, session: Option<Uuid>) -> Result<Option<Standing>, sqlx::Error> {
     match subject {
-        Subject::User(user_id) => load_user(pool, user_id).await,
+        Subject::User(user_id) | Subject::Enrolling(user_id) => load_user(pool, user_id, session).await,
         Subject::Terminal(terminal_id, _) => load_terminal(pool, terminal_id).await,
+        Subject::Client(client_id) => load_client(pool, client_id).await,
     }
 }
 
-async fn load_user(pool: &PgPool, user_id: UserId) -> Result<Option<Standing>, sqlx::Error> {
+/// The principal that a user is now, whatever sessions there are; none for who is not active.
+pub async fn user(conn: &mut PgConnection, user_id: Uuid) -> Result<Option<Principal>, sqlx::Error> {
+    let standing = load_user(conn, UserId(user_id), None).await?;
+    Ok(standing.filter(|standing| standing.is_active).map(|standing| standing.principal))
+}
+
+async fn load_user(
+    executor: impl PgExecutor<'_>,
+    user_id: UserId,
+    session: Option<Uuid>,
+) -> Result<Option<Standing>, sqlx::Error> {
     let rows: Vec<(i32, bool, Option<String>, Option<Uuid>)> = sqlx::query_as(
-        "select u.session_version, u.is_active, g.role, g.location_id
+        "select u.session_version,
+                u.is_active and ($2::uuid is null
+                    or exists (select from sessions s where s.session_id = $2 and s.user_id = u.user_id
+                                 and s.ended_at is null and s.expires_at > now())),
+                g.role, g.location_id
          from users u left join grants g using (user_id) where u.user_id = $1",
     )
     .bind(user_id.0)
-    .fetch_all(pool)
+    .bind(session)
+    .fetch_all(executor)
     .await?;
     let Some(&(session_version, is_active, ..)) = rows.first() else { return Ok(None) };
     let grants: Arc<[Grant]> = rows
@@ -97,5 +115,24 @@ async fn load_terminal(pool: &PgPool, terminal_id: TerminalId) -> Result<Option<
         session_version,
         is_active,
         principal: Principal::Terminal { terminal_id, location_id: LocationId(location) },
+    }))
+}
+
+async fn load_client(pool: &PgPool, client_id: Uuid) -> Result<Option<Standing>, sqlx::Error> {
+    let row: Option<(i32, bool, Vec<String>, Option<Vec<Uuid>>)> = sqlx::query_as(
+        "select session_version, is_active and coalesce(expires_at > now(), true), permissions, location_ids
+         from api_clients where client_id = $1",
+    )
+    .bind(client_id)
+    .fetch_optional(pool)
+    .await?;
+    Ok(row.map(|(session_version, is_active, permissions, locations)| Standing {
+        session_version,
+        is_active,
+        principal: Principal::Client {
+            client_id,
+            permissions: permissions.iter().filter_map(|name| Permission::parse(name)).collect(),
+            locations: locations.map(|locations| locations.into_iter().map(LocationId).collect()),
+        },
     }))
 }

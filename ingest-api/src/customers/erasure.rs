@@ -113,7 +113,7 @@ async fn erase_in(tx: &mut PgTx, id: Uuid, reason: &str, asked: &Asked) -> Resul
             audit::record(tx, context, Entry::done(who, "member.erase", target).because(reason)).await?;
         }
         None => {
-            let entry = Entry::of_platform("member.erase", target).because(reason);
+            let entry = Entry::of_task("member.erase", target).because(reason);
             audit::record(tx, &Context::of_task("erasure"), entry).await?;
         }
     }

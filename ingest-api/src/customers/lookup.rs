@@ -8,8 +8,11 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{Member, profile};
+use crate::access::Access;
 use crate::app::AppState;
+use crate::audit::{self, Entry};
 use crate::checks::Checks;
+use crate::context::Context;
 use crate::db::customers as db;
 use crate::edits::json_response;
 use crate::error::ApiError;
@@ -60,8 +63,13 @@ pub struct Found {
     pub members: Vec<Member>,
 }
 
-/// `POST /members/lookup`
-pub async fn look_up(State(app): State<AppState>, Valid(lookup): Valid<Lookup>) -> Result<Response, ApiError> {
+/// `POST /members/lookup`: audited before it is answered, with who was found and never with what was asked.
+pub async fn look_up(
+    State(app): State<AppState>,
+    access: Access,
+    context: Context,
+    Valid(lookup): Valid<Lookup>,
+) -> Result<Response, ApiError> {
     let vault = app.vault()?;
     let contact = match (&lookup.email, &lookup.phone) {
         (Some(email), _) => Contact::Email(email),
@@ -80,5 +88,20 @@ pub async fn look_up(State(app): State<AppState>, Valid(lookup): Valid<Lookup>) 
             members.push(member);
         }
     }
+    drop(conn);
+    let mut targets: Vec<String> = members.iter().map(|member| format!("member/{}", member.customer_id)).collect();
+    if targets.is_empty() {
+        targets.push("members".to_owned());
+    }
+    app.writer
+        .write((targets, access.principal, context), |tx, (targets, who, context)| {
+            Box::pin(async move {
+                for target in targets {
+                    audit::record(tx, context, Entry::done(who, "member.lookup", target.clone())).await?;
+                }
+                Ok::<_, ApiError>(())
+            })
+        })
+        .await?;
     json_response(StatusCode::OK, &Found { members })
 }

@@ -8,22 +8,22 @@ with d as materialized (
         $19::text[], $20::text[], $21::bigint[], $22::bigint[], $23::bigint[], $24::bigint[], $25::bigint[],
         $26::bigint[], $27::bigint[], $28::text[], $29::bytea[], $30::bytea[], $31::bigint[], $32::text[],
         $33::text[], $34::text[], $35::text[], $36::text[], $37::uuid[], $38::text[], $39::text[], $40::text[]
-    ) as d (
+    ) with ordinality as d (
         document_id, location_id, location_seq, terminal_id, terminal_seq, register_id, series_epoch,
         receipt_number, cashier_id, customer_id, sent_at, occurred_at, business_date, slot, currency,
         rounding_mode, cash_step, subtotal, discount, tax, total, rounding, change, flags, content_hash,
         document_digest, pricing_version, price_trace, response, trace_id, principal, key, audit_id,
-        request_id, address, actor_role
+        request_id, address, actor_role, place
     )
 ), insert_documents as (
     insert into documents (
         document_id, epoch, kind, location_id, location_seq, terminal_id, terminal_seq, register_id, series_epoch,
-        receipt_number, cashier_id, customer_id, occurred_at_raw, sent_at, occurred_at, recorded_at, business_date, slot,
+        receipt_number, cashier_id, lease_id, customer_id, occurred_at_raw, sent_at, occurred_at, recorded_at, business_date, slot,
         currency, rounding_mode, cash_step, subtotal_minor, discount_minor, tax_minor, total_minor, rounding_minor,
         change_minor, flags, content_hash, hash_version, document_digest, pricing_version, price_trace, response,
         trace_id)
     select document_id, $1, 'sale', location_id, location_seq, terminal_id, terminal_seq, register_id, series_epoch,
-        receipt_number, cashier_id, customer_id, occurred_at, sent_at, occurred_at, $2, business_date, slot,
+        receipt_number, cashier_id, ($124::uuid[])[place], customer_id, occurred_at, sent_at, occurred_at, $2, business_date, slot,
         currency, rounding_mode, cash_step, subtotal, discount, tax, total, rounding,
         change, string_to_array(flags, ','), content_hash, $3, document_digest, pricing_version, price_trace::jsonb,
         response, trace_id

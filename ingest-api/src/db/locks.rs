@@ -10,7 +10,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::loyalty::accrual::EarnRule;
-use crate::sales::known::{Account, Documents, Known, KnownDocument, Rights, StockRow, Terminal};
+use crate::sales::known::{Account, Documents, Known, KnownDocument, Lease, Rights, StockRow, Terminal};
 use crate::sales::types::ValidSale;
 
 /// Route under which the idempotency keys of sales are kept.
@@ -79,6 +79,7 @@ pub async fn lock_and_read(conn: &mut PgConnection, sales: &[(&ValidSale, &str)]
     let (stock_locations, stock_variants): (Vec<Uuid>, Vec<Uuid>) = stock.into_iter().unzip();
     let (cashier_ids, cashier_locations): (Vec<Uuid>, Vec<Uuid>) = cashiers.iter().copied().unzip();
     let column = |of: fn(&ValidSale) -> Uuid| sales.iter().map(|(sale, _)| of(sale)).collect::<Vec<_>>();
+    let leases = leases(&mut *conn, sales).await?;
     let row: Row =
         sqlx::query_as("select * from lane_lock($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)")
             .bind(Vec::from_iter(locations))
@@ -97,7 +98,23 @@ pub async fn lock_and_read(conn: &mut PgConnection, sales: &[(&ValidSale, &str)]
             .bind(cashier_locations)
             .fetch_one(conn)
             .await?;
-    Ok(known(row, Vec::from_iter(cashiers)))
+    Ok(Known { leases, ..known(row, Vec::from_iter(cashiers)) })
+}
+
+/// One more round trip, for batches alone that name a lease.
+async fn leases(conn: &mut PgConnection, sales: &[(&ValidSale, &str)]) -> Result<HashMap<Uuid, Lease>, sqlx::Error> {
+    let named: Vec<Uuid> = sales.iter().filter_map(|(sale, _)| sale.lease_id).collect();
+    if named.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let leases: Vec<Lease> = sqlx::query_as(
+        "select lease_id, terminal_id, cashier_id, permissions, expires_at, revoked_at is not null is_revoked
+         from leases where lease_id = any($1)",
+    )
+    .bind(named)
+    .fetch_all(conn)
+    .await?;
+    Ok(leases.into_iter().map(|lease| (lease.lease_id, lease)).collect())
 }
 
 fn known(row: Row, cashiers: Vec<(Uuid, Uuid)>) -> Known {
@@ -110,6 +127,7 @@ fn known(row: Row, cashiers: Vec<(Uuid, Uuid)>) -> Known {
         accounts: accounts(&row),
         terminals: terminals(&row),
         rights: rights(&row, cashiers),
+        leases: HashMap::new(),
         documents: documents(&row),
         keys: keys(&row),
     }

@@ -1,23 +1,45 @@
 //! What the relay reads and records. One statement is one snapshot.
 
 use chrono::{DateTime, Utc};
-use sqlx::PgConnection;
+use sqlx::postgres::PgRow;
+use sqlx::{PgConnection, Row as _};
 use uuid::Uuid;
 
-/// One unpublished outbox row.
-#[derive(Debug, Clone, sqlx::FromRow)]
-pub struct OutboxRow {
+use super::arrays::elements;
+
+/// One unpublished outbox row, borrowed from what Postgres sent.
+#[derive(Debug, Clone)]
+pub struct OutboxRow<'r> {
     pub stream_id: Uuid,
     pub seq: i64,
     /// What `stream_progress` said in the same snapshot, or what was on its way then.
     pub published_seq: i64,
     pub created_at: DateTime<Utc>,
-    pub trace_parent: String,
-    pub topics: Vec<String>,
-    pub keys: Vec<String>,
+    pub trace_parent: &'r str,
+    /// Beside each other: one element for each record of the act.
+    pub topics: Vec<&'r str>,
+    pub keys: Vec<&'r [u8]>,
     pub event_ids: Vec<Uuid>,
     pub schema_versions: Vec<i16>,
-    pub bodies: Vec<Vec<u8>>,
+    pub bodies: Vec<&'r [u8]>,
+}
+
+impl<'r> OutboxRow<'r> {
+    /// Reads a row of [`unpublished`].
+    pub fn of(row: &'r PgRow) -> Result<Self, sqlx::Error> {
+        Ok(OutboxRow {
+            stream_id: row.try_get(0)?,
+            seq: row.try_get(1)?,
+            published_seq: row.try_get(2)?,
+            created_at: row.try_get(3)?,
+            trace_parent: row.try_get(4)?,
+            topics: elements(row, 5, |bytes| Ok(std::str::from_utf8(bytes)?))?,
+            keys: elements(row, 6, Ok)?,
+            event_ids: elements(row, 7, |bytes| Ok(Uuid::from_slice(bytes)?))?,
+            schema_versions: elements(row, 8, |bytes| Ok(i16::from_be_bytes(bytes.try_into()?)))?,
+            bodies: elements(row, 9, Ok)?,
+        })
+    }
 }
 
 /// Rows above the published number of each dirty stream, in `id` order. The lower bound is the smallest id
@@ -39,14 +61,14 @@ const UNPUBLISHED: &str = "
     order by o.id
     limit $1";
 
-/// At most `limit` unpublished rows, in the order in which they must be published; what the caller has on its
-/// way counts as published.
+/// At most `limit` unpublished rows ([`OutboxRow::of`] reads them), in the order in which they must be published; what the
+/// caller has on its way counts as published.
 pub async fn unpublished(
     conn: &mut PgConnection,
     limit: i64,
     on_its_way: &[Progress],
-) -> Result<Vec<OutboxRow>, sqlx::Error> {
-    sqlx::query_as(UNPUBLISHED)
+) -> Result<Vec<PgRow>, sqlx::Error> {
+    sqlx::query(UNPUBLISHED)
         .bind(limit)
         .bind(on_its_way.iter().map(|progress| progress.stream_id).collect::<Vec<_>>())
         .bind(on_its_way.iter().map(|progress| progress.to_seq).collect::<Vec<_>>())
@@ -150,7 +172,12 @@ pub async fn backlog(conn: &mut PgConnection) -> Result<(i64, f64), sqlx::Error>
 }
 
 /// Keeps a record that no broker takes for an operator; the relay goes on.
-pub async fn park(conn: &mut PgConnection, row: &OutboxRow, ordinal: usize, reason: &str) -> Result<(), sqlx::Error> {
+pub async fn park(
+    conn: &mut PgConnection,
+    row: &OutboxRow<'_>,
+    ordinal: usize,
+    reason: &str,
+) -> Result<(), sqlx::Error> {
     sqlx::query(
         "insert into outbox_parked (event_id, stream_id, seq, topic, reason) values ($1, $2, $3, $4, $5)
          on conflict do nothing",
@@ -158,7 +185,7 @@ pub async fn park(conn: &mut PgConnection, row: &OutboxRow, ordinal: usize, reas
     .bind(row.event_ids[ordinal])
     .bind(row.stream_id)
     .bind(row.seq)
-    .bind(&row.topics[ordinal])
+    .bind(row.topics[ordinal])
     .bind(reason)
     .execute(conn)
     .await?;

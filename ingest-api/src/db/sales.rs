@@ -60,7 +60,11 @@ pub async fn insert(conn: &mut PgConnection, sold: &[Sold<'_>], known: &Known) -
     let query = levels.bind(query);
     let query = balances.bind(query);
     let query = streams.bind(query);
-    outbox.bind(query).execute(conn).await?;
+    let query = outbox.bind(query);
+    // Most batches name no lease: nothing is sent then, and every place of an empty array is null.
+    let names_lease = sold.iter().any(|sold| sold.sale.lease_id.is_some());
+    let leases: Vec<Option<Uuid>> = sold.iter().filter(|_| names_lease).map(|sold| sold.sale.lease_id).collect();
+    query.bind(leases).execute(conn).await?;
     Ok(())
 }
 

@@ -29,6 +29,31 @@ pub async fn find(executor: impl PgExecutor<'_>, id: Uuid) -> Result<Option<Term
         .await
 }
 
+/// The key of the device that is bound to a terminal now.
+pub async fn device_key(executor: impl PgExecutor<'_>, id: Uuid) -> Result<Option<Vec<u8>>, sqlx::Error> {
+    let key: Option<Option<Vec<u8>>> =
+        sqlx::query_scalar("select device_public_key from terminals where terminal_id = $1")
+            .bind(id)
+            .fetch_optional(executor)
+            .await?;
+    Ok(key.flatten())
+}
+
+/// Unbinds the device: its tokens and its unused codes are worth nothing. The next device goes on in a new receipt series.
+pub async fn unbind(tx: &mut PgTx, id: Uuid) -> Result<Terminal, sqlx::Error> {
+    sqlx::query("delete from enrolment_codes where terminal_id = $1 and used_at is null")
+        .bind(id)
+        .execute(&mut **tx)
+        .await?;
+    sqlx::query_as(AssertSqlSafe(format!(
+        "update terminals set device_public_key = null, session_version = session_version + 1, version = version + 1
+         where terminal_id = $1 returning {COLUMNS}"
+    )))
+    .bind(id)
+    .fetch_one(&mut **tx)
+    .await
+}
+
 /// Terminals in scope, in the order of their ids.
 pub async fn list(
     executor: impl PgExecutor<'_>,

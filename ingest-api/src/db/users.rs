@@ -29,17 +29,13 @@ pub async fn insert(
     Ok(())
 }
 
-/// A new password and a deactivation end every session by raising `session_version`.
-pub async fn update(tx: &mut PgTx, id: Uuid, edit: &UserEdit, password_hash: Option<&str>) -> Result<(), sqlx::Error> {
+pub async fn update(tx: &mut PgTx, id: Uuid, edit: &UserEdit) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "update users set code = coalesce($2, code), password_hash = coalesce($3, password_hash),
-                is_active = coalesce($4, is_active), version = version + 1,
-                session_version = session_version + case when $3 is not null or $4 = false then 1 else 0 end
+        "update users set code = coalesce($2, code), is_active = coalesce($3, is_active), version = version + 1
          where user_id = $1",
     )
     .bind(id)
     .bind(&edit.code)
-    .bind(password_hash)
     .bind(edit.is_active)
     .execute(&mut **tx)
     .await?;

@@ -18,6 +18,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use self::connection::LaneConnection;
 use crate::catalog_cache::CatalogCache;
 use crate::db::sales::Origin;
 use crate::error::ApiError;
@@ -34,17 +35,21 @@ pub const QUEUE_MAX: usize = 1_024;
 /// How long a sale may wait for a location that somebody else holds, or for its COMMIT to become known.
 pub const WAIT_MAX: Duration = Duration::from_secs(5);
 
+/// How long Postgres may take for one statement of a batch.
+pub const STATEMENT_MAX: Duration = Duration::from_secs(2);
+
 /// How lanes are started.
 #[derive(Debug, Clone)]
 pub struct LanesConfig {
     pub lanes: usize,
     pub queue_max: usize,
     pub wait_max: Duration,
+    pub statement_max: Duration,
 }
 
 impl Default for LanesConfig {
     fn default() -> Self {
-        LanesConfig { lanes: 2, queue_max: QUEUE_MAX, wait_max: WAIT_MAX }
+        LanesConfig { lanes: 2, queue_max: QUEUE_MAX, wait_max: WAIT_MAX, statement_max: STATEMENT_MAX }
     }
 }
 
@@ -99,7 +104,8 @@ impl LaneHandle {
         let queues = (0..config.lanes.max(1))
             .map(|number| {
                 let (sender, receiver) = mpsc::channel(config.queue_max);
-                let lane = lane::Lane::new(number, options.clone(), catalog.clone(), committed.clone(), receiver);
+                let connection = LaneConnection::new(options.clone(), config.statement_max);
+                let lane = lane::Lane::new(number, connection, catalog.clone(), committed.clone(), receiver);
                 tasks.spawn(lane.run(closing.clone()));
                 sender
             })

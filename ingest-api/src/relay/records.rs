@@ -5,24 +5,25 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use runtime::kafka::OutRecord;
 use schemas::codec;
-use schemas::headers::{CloudEvent, SOURCE_INGEST_API};
+use schemas::headers::{self, CloudEvent, SOURCE_INGEST_API};
 use schemas::topics::{self, Topic};
 
 use crate::db::relay::OutboxRow;
 
-/// Registry ids of the schemas the outbox was written with.
+/// Registry ids of the schemas the outbox was written with, by topic and schema version.
 #[derive(Debug, Default)]
-pub struct SchemaIds(HashMap<(String, i16), i32>);
+pub struct SchemaIds(HashMap<(&'static str, i16), i32>);
 
 impl SchemaIds {
     /// From (subject, schema version, id).
     pub fn new(pinned: Vec<(String, i16, i32)>) -> Self {
-        SchemaIds(pinned.into_iter().map(|(subject, version, id)| ((subject, version), id)).collect())
+        let topic = |subject: &str| topics::ALL.iter().find(|topic| codec::subject(topic) == subject);
+        let pinned = pinned.into_iter();
+        SchemaIds(pinned.filter_map(|(subject, version, id)| Some(((topic(&subject)?.name, version), id))).collect())
     }
 
     fn of(&self, topic: &Topic, version: i16) -> Result<i32, (String, i16)> {
-        let subject = codec::subject(topic);
-        self.0.get(&(subject.clone(), version)).copied().ok_or((subject, version))
+        self.0.get(&(topic.name, version)).copied().ok_or_else(|| (codec::subject(topic), version))
     }
 }
 
@@ -58,28 +59,28 @@ pub fn size(record: &OutRecord) -> usize {
 
 /// Every record of the rows in order: the stored datum behind its frame, CloudEvents headers, the trace.
 /// Errors: the (subject, schema version) without a pinned id.
-pub fn records_of(rows: &[OutboxRow], schemas: &SchemaIds) -> Result<Sending, (String, i16)> {
-    let mut sending = Sending::default();
+pub fn records_of(rows: &[OutboxRow<'_>], schemas: &SchemaIds) -> Result<Sending, (String, i16)> {
+    let count = rows.iter().map(|row| row.topics.len()).sum();
+    let mut sending = Sending { records: Vec::with_capacity(count), places: Vec::with_capacity(count) };
     for (index, row) in rows.iter().enumerate() {
+        let time = headers::time(row.created_at.into());
+        let trace_parent = (!row.trace_parent.is_empty()).then(|| Bytes::copy_from_slice(row.trace_parent.as_bytes()));
         for ordinal in 0..row.topics.len() {
             let version = row.schema_versions[ordinal];
-            let Some(topic) = topics::by_name(&row.topics[ordinal]) else {
-                return Err((row.topics[ordinal].clone(), version));
+            let Some(topic) = topics::by_name(row.topics[ordinal]) else {
+                return Err((row.topics[ordinal].to_owned(), version));
             };
-            let framed = codec::frame(schemas.of(topic, version)?, &row.bodies[ordinal]);
+            let framed = codec::frame(schemas.of(topic, version)?, row.bodies[ordinal]);
+            let key = Bytes::copy_from_slice(row.keys[ordinal]);
             let event = CloudEvent {
-                topic,
+                event_type: topic.event_type,
                 event_id: row.event_ids[ordinal],
                 source: SOURCE_INGEST_API,
-                at: row.created_at.into(),
-                subject: &row.keys[ordinal],
-                trace_parent: Some(row.trace_parent.as_str()).filter(|trace| !trace.is_empty()),
+                time: time.clone(),
+                subject: key.clone(),
+                trace_parent: trace_parent.clone(),
             };
-            let mut record = OutRecord::new(topic.name, Bytes::from(row.keys[ordinal].clone()), framed);
-            for (name, value) in event.headers() {
-                record = record.with_header(name, value);
-            }
-            sending.records.push(record);
+            sending.records.push(OutRecord::new(topic.name, key, framed).with_headers(event.headers()));
             sending.places.push(Place { row: index, ordinal });
         }
     }

@@ -72,6 +72,7 @@ pub fn valid_sale(new: NewSale, terminal_id: TerminalId, now: DateTime<Utc>) -> 
         receipt: new.receipt,
         cashier_id: new.cashier_id.into(),
         customer_id: new.customer_id.map(Into::into),
+        lease_id: new.lease_id,
         sent_at: new.sent_at,
         cart: Cart {
             location_id: LocationId(new.location_id),

@@ -12,11 +12,12 @@ use schemas::money::storable;
 use serde_json::json;
 
 use super::hash::{document_digest, hex};
-use super::known::{Account, Known, KnownDocument, StockRow, Terminal};
+use super::known::{Account, Known, KnownDocument, Lease, StockRow, Terminal};
 use super::price::PricedSale;
 use super::refusal::Refusal;
 use super::response::{Figures, SaleBody, instant, tender_bodies};
 use super::types::ValidSale;
+use crate::access::Permission;
 use crate::loyalty::accrual::earn;
 
 /// What a sale is answered.
@@ -116,7 +117,9 @@ fn accept(
         return Err(Refusal::conflict("receipt_conflict", detail));
     }
     let priced = priced.as_ref().map_err(Refusal::clone)?;
-    let cashier_roles = check_cashier(known, sale)?;
+    let lease = lease_of(known, sale)?;
+    let cashier_roles = check_cashier(known, sale, lease)?;
+    let is_stale = lease.is_some_and(|lease| lease.is_stale_at(sale.cart.occurred_at));
     if sale.customer_id.is_some_and(|customer| !known.accounts.contains_key(&customer)) {
         return Err(Refusal::field("/customer_id", "unknown_customer", "no such customer"));
     }
@@ -129,7 +132,10 @@ fn accept(
     let location_seq = *last_seq;
     let (movements, is_oversold) = move_stock(known, location, priced);
     let entries = give_points(known, sale, priced);
-    let flags = if is_oversold { vec!["oversold"] } else { Vec::new() };
+    let flags: Vec<_> = [(is_oversold, "oversold"), (is_stale, "stale_lease")]
+        .into_iter()
+        .filter_map(|(holds, flag)| holds.then_some(flag))
+        .collect();
     let digest = document_digest(&priced.priced, &sale.tenders);
     let points_earned = entries.iter().map(|entry| entry.points).sum();
     let response = body(known, sale, priced, &terminal, Numbers { location_seq, points_earned }, &flags, &digest);
@@ -168,15 +174,27 @@ fn terminal_of(known: &Known, sale: &ValidSale) -> Result<Terminal, Refusal> {
     Ok(terminal.clone())
 }
 
-/// The cashier's roles, when they allow this sale.
-fn check_cashier(known: &Known, sale: &ValidSale) -> Result<Arc<str>, Refusal> {
+/// The lease that the sale names: of this cashier at this terminal, whatever has become of it.
+fn lease_of<'k>(known: &'k Known, sale: &ValidSale) -> Result<Option<&'k Lease>, Refusal> {
+    let Some(lease_id) = sale.lease_id else { return Ok(None) };
+    let lease = known.leases.get(&lease_id);
+    let lease = lease.filter(|lease| lease.terminal_id == sale.terminal_id.0 && lease.cashier_id == sale.cashier_id.0);
+    match lease {
+        Some(lease) => Ok(Some(lease)),
+        None => Err(Refusal::field("/lease_id", "invalid_value", "no such lease of this cashier at this terminal")),
+    }
+}
+
+/// The cashier's roles, when they, or what the lease had allowed, allow this sale.
+fn check_cashier(known: &Known, sale: &ValidSale, lease: Option<&Lease>) -> Result<Arc<str>, Refusal> {
     let Some(rights) = known.rights.get(&(sale.cashier_id, sale.location_id())) else {
         return Err(Refusal::field("/cashier_id", "unknown_cashier", "no such cashier"));
     };
-    if !rights.may_sell {
+    let leased = |permission| lease.is_some_and(|lease| lease.allows(permission));
+    if !rights.may_sell && !leased(Permission::Sell) {
         return Err(Refusal::forbidden("/cashier_id", "this cashier may not sell at that location"));
     }
-    if sale.has_override() && !rights.may_override {
+    if sale.has_override() && !rights.may_override && !leased(Permission::OverridePrice) {
         return Err(Refusal::forbidden("/cashier_id", "this cashier may not override prices at that location"));
     }
     Ok(rights.roles.clone())
@@ -293,6 +311,7 @@ fn body(
         receipt: sale.receipt,
         cashier_id: sale.cashier_id.0,
         customer_id: sale.customer_id.map(Into::into),
+        lease_id: sale.lease_id,
         occurred_at: instant(sale.cart.occurred_at),
         recorded_at: instant(known.recorded_at),
         business_date: priced.moment.date,

@@ -53,7 +53,7 @@ fn document(sale: &ValidSale, priced: &PricedSale, accepted: &Accepted, stamp: S
         receipt_number: sale.receipt.number,
         cashier_id: sale.cashier_id,
         drawer_session_id: None,
-        lease_id: None,
+        lease_id: sale.lease_id,
         approval_id: None,
         customer_id: sale.customer_id,
         occurred_at_raw: sale.cart.occurred_at.into(),

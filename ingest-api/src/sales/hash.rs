@@ -25,6 +25,8 @@ struct Canonical<'a> {
     receipt: Receipt,
     cashier_id: Uuid,
     customer_id: Option<Uuid>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lease_id: Option<Uuid>,
     occurred_at_micros: i64,
     currency: &'a str,
     lines: Vec<CanonicalLine<'a>>,
@@ -54,6 +56,7 @@ pub fn content_hash(sale: &ValidSale) -> [u8; 32] {
         receipt: sale.receipt,
         cashier_id: sale.cashier_id.0,
         customer_id: sale.customer_id.map(Into::into),
+        lease_id: sale.lease_id,
         occurred_at_micros: Timestamp::from(sale.cart.occurred_at).0,
         currency: &sale.cart.currency,
         lines: sale.cart.lines.iter().map(canonical_line).collect(),
@@ -91,12 +94,15 @@ fn canonical_tender(tender: &Tender) -> (&'static str, i64, Option<[&str; 4]>) {
     (tender.kind.as_str(), tender.amount_minor, card)
 }
 
-/// SHA-256 over the figures of lines and tenders, each as one text line:
+/// SHA-256 over the figures of lines and tenders, each as one text line, lines by number, then tenders:
 /// `line_no|variant_id|qty|extended|discount|tax|added_tax|net|payable` and `tender_no|kind|amount|tip`.
 /// Audit and reconciliation compare it; it can be made again from the stored rows.
 pub fn document_digest(priced: &Priced, tenders: &[Tender]) -> [u8; 32] {
     let mut text = Vec::with_capacity(96 * priced.lines.len() + 32 * tenders.len());
-    for line in &priced.lines {
+    // Stored rows know their number only, not the order in which the till sent them.
+    let mut lines: Vec<_> = priced.lines.iter().collect();
+    lines.sort_unstable_by_key(|line| line.line_no);
+    for line in lines {
         // Writing into memory cannot fail.
         let _ = writeln!(
             text,

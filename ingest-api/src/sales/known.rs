@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use schemas::ids::{AccountId, CustomerId, DocumentId, LocationId, ProgramId, TerminalId, UserId, VariantId};
+use uuid::Uuid;
 
+use crate::access::Permission;
 use crate::loyalty::accrual::EarnRule;
 
 /// State under the locks of one batch.
@@ -22,6 +24,8 @@ pub struct Known {
     pub accounts: HashMap<CustomerId, Vec<Account>>,
     pub terminals: HashMap<TerminalId, Terminal>,
     pub rights: HashMap<(UserId, LocationId), Rights>,
+    /// Those that the sales of the batch name.
+    pub leases: HashMap<Uuid, Lease>,
     pub documents: Documents,
     /// Content hash stored under (terminal, idempotency key).
     pub keys: HashMap<(TerminalId, String), [u8; 32]>,
@@ -71,6 +75,27 @@ pub struct Rights {
     pub may_override: bool,
     /// Roles that they hold there, the highest first, with commas between.
     pub roles: Arc<str>,
+}
+
+/// What a lease lets its cashier do at its terminal.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct Lease {
+    pub lease_id: Uuid,
+    pub terminal_id: Uuid,
+    pub cashier_id: Uuid,
+    pub permissions: Vec<String>,
+    pub expires_at: DateTime<Utc>,
+    pub is_revoked: bool,
+}
+
+impl Lease {
+    pub fn allows(&self, permission: Permission) -> bool {
+        self.permissions.contains(&permission.name())
+    }
+    /// Whether it was over when the sale was made, or has been taken back.
+    pub fn is_stale_at(&self, occurred_at: DateTime<Utc>) -> bool {
+        self.is_revoked || self.expires_at <= occurred_at
+    }
 }
 
 /// A document that is stored, or was accepted earlier in this batch.

@@ -24,6 +24,8 @@ pub struct SaleBody<'a> {
     pub receipt: Receipt,
     pub cashier_id: Uuid,
     pub customer_id: Option<Uuid>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lease_id: Option<Uuid>,
     pub occurred_at: String,
     pub recorded_at: String,
     pub business_date: NaiveDate,
@@ -36,7 +38,7 @@ pub struct SaleBody<'a> {
     pub rounding_minor: i64,
     pub change_minor: i64,
     pub points_earned: i64,
-    /// For instance `oversold`.
+    /// `oversold`, `stale_lease`.
     pub flags: &'a [&'static str],
     /// SHA-256 of the canonical document, lower-case hex.
     pub content_hash: String,

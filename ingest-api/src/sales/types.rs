@@ -21,6 +21,10 @@ pub struct NewSale {
     pub receipt: Receipt,
     pub cashier_id: Uuid,
     pub customer_id: Option<Uuid>,
+    /// The lease under which the cashier was signed in at the till; what it allowed holds for the sale, although it may have
+    /// expired or been revoked meanwhile (flag `stale_lease`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lease_id: Option<Uuid>,
     /// When the goods were sold, by the till's clock: prices and taxes of that instant apply.
     pub occurred_at: DateTime<Utc>,
     /// When this request left the till; no part of the document.
@@ -145,6 +149,7 @@ pub struct ValidSale {
     pub receipt: Receipt,
     pub cashier_id: UserId,
     pub customer_id: Option<CustomerId>,
+    pub lease_id: Option<Uuid>,
     pub sent_at: Option<DateTime<Utc>>,
     pub cart: Cart,
     pub tenders: Vec<Tender>,

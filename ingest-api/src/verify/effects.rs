@@ -6,8 +6,8 @@ use std::fmt;
 use anyhow::Context;
 use schemas::codec::{Codec, DecodeError};
 use schemas::events::{
-    Cashier, DocumentCommitted, Location, LoyaltyBalance, LoyaltyPosted, ResyncRequested, StockFellLow, StockLevel,
-    StockMoved, Variant,
+    AuditHeadSigned, AuditRootSigned, Cashier, DocumentCommitted, Location, LoyaltyBalance, LoyaltyPosted,
+    ResyncRequested, StockFellLow, StockLevel, StockMoved, Variant,
 };
 use schemas::ids::LocationId;
 use schemas::topics::groups::{self, Group};
@@ -93,6 +93,15 @@ pub async fn wanted(codec: &Codec, group: &Group, topic: &Topic, payload: &[u8])
         name if name == topics::CASHIERS.name => {
             let e: Cashier = codec.decode(payload).await?;
             one(e.cashier_id.0, (e.epoch, e.version))
+        }
+        name if name == topics::AUDIT_HEADS.name => {
+            let e: AuditHeadSigned = codec.decode(payload).await?;
+            Effect { key: (e.chain_id, Uuid::nil(), e.seq), at: (e.epoch, 0), act: None }
+        }
+        name if name == topics::AUDIT_ROOTS.name => {
+            let e: AuditRootSigned = codec.decode(payload).await?;
+            let root = i64::from(e.business_date.0) * 1_000_000 + i64::from(e.root_no);
+            Effect { key: (e.location_id.0, Uuid::nil(), root), at: (e.epoch, 0), act: None }
         }
         name if name == topics::STOCK.name => {
             let e: StockLevel = codec.decode(payload).await?;
@@ -197,6 +206,10 @@ async fn raw(clickhouse: &ClickHouse, topic: &Topic) -> anyhow::Result<HashMap<K
         }
         name if name == topics::LOCATIONS.name => {
             ("dim_locations", "location_id", nil, "0", "bitAnd(version, 1099511627775)")
+        }
+        name if name == topics::AUDIT_HEADS.name => ("audit_heads", "chain_id", nil, "seq", "0"),
+        name if name == topics::AUDIT_ROOTS.name => {
+            ("audit_roots", "location_id", nil, "toInt64(toInt32(business_date)) * 1000000 + root_no", "0")
         }
         _ => ("dim_cashiers", "cashier_id", nil, "0", "bitAnd(version, 1099511627775)"),
     };

@@ -5,6 +5,9 @@
 //! The platform is expected to be quiet; [`run`] waits for it to drain first.
 
 mod alerts;
+pub mod audited;
+pub mod cards;
+pub mod chain;
 mod clickhouse;
 mod consumed;
 mod effects;
@@ -12,8 +15,11 @@ mod journal;
 mod kept;
 mod ledger;
 mod looks;
+pub mod published;
 mod redis_view;
 mod report;
+pub mod sessions;
+mod signatures;
 mod topics;
 
 use std::path::PathBuf;
@@ -32,6 +38,8 @@ pub struct Stores {
     pub journal: Option<PathBuf>,
     /// How long the pipeline may take to drain before the comparison begins.
     pub drain: Duration,
+    /// Keys whose signatures under heads and roots are believed.
+    pub keys: crate::audit::signing::PublicKeys,
 }
 
 /// Runs every check and returns what differs. Errors are failures to look, not differences.
@@ -39,6 +47,7 @@ pub async fn run(stores: &Stores) -> anyhow::Result<Report> {
     let mut report = Report::default();
     ledger::drained(&stores.pg, stores.drain, &mut report).await?;
     ledger::check(&stores.pg, &mut report).await?;
+    sessions::check(&stores.pg, &mut report).await?;
     if let Some(path) = &stores.journal {
         journal::check(&stores.pg, path, &mut report).await?;
     }
@@ -47,5 +56,16 @@ pub async fn run(stores: &Stores) -> anyhow::Result<Report> {
     redis_view::check(stores, &mut report).await?;
     clickhouse::check(stores, &dump, &ever, &mut report).await?;
     consumed::check(stores, &mut report).await?;
+    audited::check(&stores.pg, &mut report).await?;
+    cards::check(&stores.pg, &mut report).await?;
+    chain::check_all(stores, &mut report).await?;
+    Ok(report)
+}
+
+/// The audit log alone, [`chain`].
+pub async fn run_chain(stores: &Stores) -> anyhow::Result<Report> {
+    let mut report = Report::default();
+    audited::check(&stores.pg, &mut report).await?;
+    chain::check_all(stores, &mut report).await?;
     Ok(report)
 }

@@ -9,6 +9,8 @@ use sqlx::Row;
 use uuid::Uuid;
 
 use super::resync::{AT_ONCE, CAUSE, account_act, stock_act};
+use crate::audit::{self, Entry};
+use crate::context::Context;
 use crate::db::outbox::{self, Act};
 use crate::error::ApiError;
 
@@ -48,6 +50,25 @@ async fn open_epoch(tx: &mut PgTx, reason: &str) -> Result<Raised, ApiError> {
         .bind(epoch)
         .execute(&mut **tx)
         .await?;
+    sqlx::query(
+        "insert into audit_cuts (epoch, chain, kept_seq) select $1, chain, max(seq) from audit_seals group by chain",
+    )
+    .bind(epoch)
+    .execute(&mut **tx)
+    .await?;
+    let act = Entry {
+        location: None,
+        actor: Uuid::nil(),
+        role: String::new(),
+        action: "epoch.raise",
+        target: format!("epoch/{epoch}"),
+        before: None,
+        after: None,
+        reason,
+        terminal: None,
+        is_refused: false,
+    };
+    audit::record(tx, &Context::of_task("raise-epoch"), act).await?;
     let mut raised = Raised { epoch, kept, stock_levels: 0, accounts: 0, catalog: 0 };
     for (location, _) in &raised.kept {
         let variants: Vec<Uuid> =

@@ -13,7 +13,7 @@ use runtime::kafka::{OutRecord, Producer, read_from};
 use runtime::pg::Writer;
 use schemas::codec::{Codec, DecodeError, Record, encode, frame};
 use schemas::events::{Cashier, Location, LoyaltyBalance, StockLevel, Variant};
-use schemas::headers::{CloudEvent, SOURCE_INGEST_API};
+use schemas::headers::{self, CloudEvent, SOURCE_INGEST_API};
 use schemas::time::Timestamp;
 use serde::Serialize;
 use sqlx::PgPool;
@@ -124,18 +124,18 @@ impl Task<'_> {
     async fn records<S: State>(&self, states: &[(i32, S)]) -> anyhow::Result<Vec<OutRecord>> {
         let id = self.codec.schema_id::<S>().await?;
         let record = |(partition, state): &(i32, S)| {
-            let key = state.key();
+            let key = Bytes::from(state.key());
             let event = CloudEvent {
-                topic: &S::TOPIC,
+                event_type: S::TOPIC.event_type,
                 event_id: state.event_id(),
                 source: SOURCE_INGEST_API,
-                at: self.now,
-                subject: &key,
+                time: headers::time(self.now),
+                subject: key.clone(),
                 trace_parent: None,
             };
-            let record = OutRecord::new(S::TOPIC.name, Bytes::from(key.clone()), frame(id, &encode(state)));
-            let headers = event.headers().into_iter();
-            headers.fold(record, |record, (name, value)| record.with_header(name, value)).with_partition(*partition)
+            OutRecord::new(S::TOPIC.name, key, frame(id, &encode(state)))
+                .with_headers(event.headers())
+                .with_partition(*partition)
         };
         Ok(states.iter().map(record).collect())
     }

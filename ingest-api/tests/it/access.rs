@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use axum::body::Body;
 use axum::http::Request;
 use ingest_api::access::Permission;
-use ingest_api::router::{BASE, routes};
+use ingest_api::router::{BASE, Route, routes};
 use serde_json::json;
 use sqlx::PgPool;
 use uuid::Uuid;
@@ -25,7 +25,15 @@ fn concrete(path: &str) -> String {
 async fn every_route_has_a_permission(pool: PgPool) {
     let world = world(&pool).await;
     let mut seen = HashSet::new();
-    let public = ["/auth/login", "/auth/terminal-token", "/enrolments"];
+    let public = [
+        "/auth/login",
+        "/auth/refresh",
+        "/auth/password-reset",
+        "/auth/terminal-token",
+        "/auth/client-token",
+        "/auth/jwks",
+        "/enrolments",
+    ];
     for route in routes() {
         assert!(seen.insert((route.method.clone(), route.path)), "{} {} twice", route.method, route.path);
         let is_public = route.permission == Permission::Public;
@@ -53,7 +61,9 @@ async fn a_role_reaches_exactly_the_routes_of_the_table(pool: PgPool) {
         callers.push((Some(role), world.user(role.as_str(), role.as_str(), Some(&world.here)).await));
     }
     callers.push((None, world.till(&world.here, "1").await.2));
-    for route in routes().into_iter().filter(|route| route.permission != Permission::Public) {
+    // Whoever logs out is nobody on the routes after it; the access matrix tries those.
+    let is_tried = |route: &Route| route.permission != Permission::Public && !route.path.starts_with("/auth/logout");
+    for route in routes().into_iter().filter(is_tried) {
         for (role, caller) in &callers {
             let may = match role {
                 Some(role) => route.permission.is_held_by(*role),

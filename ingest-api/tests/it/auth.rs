@@ -1,12 +1,12 @@
 //! Log-in, enrolment and terminal tokens.
 
 use chrono::{TimeDelta, Utc};
-use ingest_api::auth::login;
+use ingest_api::auth::create_owner;
 use serde_json::json;
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use crate::world::{Device, text, until_blocked, until_shut_out, world};
+use crate::world::{Device, PASSWORD, text, until_blocked, until_shut_out, world};
 
 fn nonce() -> String {
     Uuid::new_v4().to_string()
@@ -18,9 +18,12 @@ async fn log_in_says_nothing_about_why_not(pool: PgPool) {
     let nobody = world.nobody();
     let (login, password) = (&world.owner_login.login, &world.owner_login.password);
     assert_eq!(login, "boss");
-    let body = nobody.post("/auth/login", json!({"login": "BOSS", "password": password})).await.expect(200);
+    let body = nobody.post("/auth/login", json!({"login": "BOSS", "password": password})).await;
+    assert_eq!(body.problem(), (401, "second_factor_required".into(), String::new()));
+    let id = world.new_user("anna", "cashier", Some(&world.here)).await;
+    let body = nobody.post("/auth/login", json!({"login": "ANNA", "password": PASSWORD})).await.expect(200);
     assert_eq!((body["token_type"].as_str(), body["expires_in"].as_i64()), (Some("Bearer"), Some(600)));
-    assert_eq!(text(&body, "user_id"), world.owner_login.user_id.to_string());
+    assert_eq!(text(&body, "user_id"), id);
     let wrong = nobody.post("/auth/login", json!({"login": login, "password": "wrong"})).await;
     let unknown = nobody.post("/auth/login", json!({"login": "nobody", "password": "wrong"})).await;
     assert_eq!(wrong.problem(), (401, "unauthenticated".into(), String::new()));
@@ -30,7 +33,7 @@ async fn log_in_says_nothing_about_why_not(pool: PgPool) {
     assert_eq!(long.problem().0, 413);
     let refused =
         world.count("select count(*) from audit_log where action = 'auth.login' and outcome = 'refused'").await;
-    assert_eq!(refused, 2);
+    assert_eq!(refused, 3);
     // Nothing that could be used to log in is stored in the clear, or shown.
     let stored: String = sqlx::query_scalar("select password_hash from users").fetch_one(&pool).await.unwrap();
     assert!(stored.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"));
@@ -40,7 +43,7 @@ async fn log_in_says_nothing_about_why_not(pool: PgPool) {
 #[sqlx::test(migrations = "../migrations/postgres")]
 async fn there_is_one_first_owner(pool: PgPool) {
     let world = world(&pool).await;
-    let refused = login::create_owner(&world.app.writer, "second").await.unwrap_err();
+    let refused = create_owner(&world.app.writer, "second").await.unwrap_err();
     assert_eq!((refused.status.as_u16(), refused.code), (409, "illegal_transition"));
     // Nor can the last one go.
     let path = format!("/users/{}", world.owner_login.user_id);

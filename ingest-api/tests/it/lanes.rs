@@ -6,7 +6,7 @@ use ingest_api::lanes::{BATCH_LINES_MAX, BATCH_MAX, LanesConfig};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use uuid::Uuid;
 
-use crate::rig::{DEADLINE, Rig, Size, body, code};
+use crate::rig::{DEADLINE, Rig, Size, body, code, patient_lanes};
 
 #[sqlx::test(migrations = "../migrations/postgres")]
 async fn a_sale_is_one_transaction_with_every_row(pool: PgPoolOptions, options: PgConnectOptions) {
@@ -108,7 +108,7 @@ async fn a_batch_is_halved_to_the_one_sale_that_cannot_be_stored(pool: PgPoolOpt
 
 #[sqlx::test(migrations = "../migrations/postgres")]
 async fn a_busy_location_does_not_hold_up_the_others(pool: PgPoolOptions, options: PgConnectOptions) {
-    let lanes = LanesConfig { lanes: 1, wait_max: DEADLINE, ..LanesConfig::default() };
+    let lanes = LanesConfig { lanes: 1, ..patient_lanes() };
     let rig = Rig::start(pool, options, Size { shops: 2, lanes, ..Size::default() }).await;
     let mut import = rig.pool.begin().await.unwrap();
     sqlx::query("update streams set last_seq = last_seq where stream_id = $1")
@@ -133,7 +133,7 @@ async fn a_busy_location_does_not_hold_up_the_others(pool: PgPoolOptions, option
 /// location of the same lane sells meanwhile.
 #[sqlx::test(migrations = "../migrations/postgres")]
 async fn a_crowd_at_a_busy_location_does_not_hold_up_the_others(pool: PgPoolOptions, options: PgConnectOptions) {
-    let lanes = LanesConfig { lanes: 1, wait_max: 4 * DEADLINE, ..LanesConfig::default() };
+    let lanes = LanesConfig { lanes: 1, wait_max: 4 * DEADLINE, ..patient_lanes() };
     let rig = Rig::start(pool, options, Size { shops: 2, lanes, ..Size::default() }).await;
     let mut import = hold(&rig, 0).await;
     let (busy_till, free_till) = (rig.till(0, 0), rig.till(1, 0));
@@ -167,7 +167,7 @@ async fn a_crowd_at_a_busy_location_does_not_hold_up_the_others(pool: PgPoolOpti
 
 #[sqlx::test(migrations = "../migrations/postgres")]
 async fn a_batch_is_bounded_by_its_lines(pool: PgPoolOptions, options: PgConnectOptions) {
-    let lanes = LanesConfig { lanes: 1, wait_max: DEADLINE, ..LanesConfig::default() };
+    let lanes = LanesConfig { lanes: 1, ..patient_lanes() };
     let rig = Rig::start(pool, options, Size { lanes, ..Size::default() }).await;
     let mut import = hold(&rig, 0).await;
     let (till, variants) = (rig.till(0, 0), (0..500).map(|line| line % 5).collect::<Vec<_>>());
@@ -205,7 +205,7 @@ async fn hold(rig: &Rig, shop: usize) -> sqlx::pool::PoolConnection<sqlx::Postgr
 
 #[sqlx::test(migrations = "../migrations/postgres")]
 async fn a_location_that_stays_busy_and_a_full_queue_are_503(pool: PgPoolOptions, options: PgConnectOptions) {
-    let lanes = LanesConfig { lanes: 1, queue_max: 2, wait_max: Duration::from_millis(300) };
+    let lanes = LanesConfig { lanes: 1, queue_max: 2, wait_max: Duration::from_millis(300), ..LanesConfig::default() };
     let rig = Rig::start(pool, options, Size { tills: 8, lanes, ..Size::default() }).await;
     let mut import = rig.pool.begin().await.unwrap();
     sqlx::query("update streams set last_seq = last_seq").execute(&mut *import).await.unwrap();

@@ -16,11 +16,12 @@ fn anna() -> Value {
 }
 
 /// What would tell who it is, in any spelling it might be kept in.
-const TELLING: [&str; 9] = [
+const TELLING: [&str; 10] = [
     "Annabel",
     "annabel",
     "Quartermaine",
-    "901820",
+    "30 901820",
+    "4930901820",
     "1983-07-14",
     "oat milk",
     "till_form",
@@ -118,6 +119,14 @@ async fn members_are_found_by_what_they_say_of_themselves(pool: PgPool) {
     for bad in [json!({}), json!({"email": "a@example.com", "phone": "+4930901820"}), json!({"email": "x"})] {
         assert_eq!(cashier.post("/members/lookup", bad).await.problem().0, 422);
     }
+    // Each look-up has its row: on who was found, never on what was asked.
+    let looked: Vec<(String,)> =
+        sqlx::query_as("select target from audit_log where action = 'member.lookup' order by recorded_at, audit_id")
+            .fetch_all(&pool)
+            .await
+            .unwrap();
+    let targets: Vec<_> = looked.into_iter().map(|(target,)| target).collect();
+    assert_eq!(targets, [format!("member/{id}"), format!("member/{id}"), "members".to_owned()]);
     // A changed address leads nowhere any more, also while the key store still has the digest.
     let path = format!("/members/{id}/profile");
     let etag = world.owner.get(&path).await.etag();
@@ -252,4 +261,19 @@ async fn a_sealed_field_of_another_member_or_of_another_name_does_not_open(pool:
         .await
         .unwrap();
     assert_eq!(world.owner.get(&format!("/members/{one}/profile")).await.problem().0, 503);
+}
+
+#[sqlx::test(migrations = "../migrations/postgres")]
+async fn api_clients_do_nothing_with_profiles(pool: PgPool) {
+    let world = world(&pool).await;
+    let id = member(&world, anna()).await;
+    let (_, client) = world.client("shop system", None).await;
+    client.post("/members", json!({"external_id": "shop-1"})).await.expect(201);
+    let named = client.post("/members", json!({"external_id": "shop-2", "profile": {"notes": "x"}})).await;
+    assert_eq!(named.problem().0, 403);
+    assert_eq!(client.post("/members/lookup", json!({"phone": "+4930901820"})).await.problem().0, 403);
+    for path in ["profile", "export"] {
+        assert_eq!(client.get(&format!("/members/{id}/{path}")).await.problem().0, 403, "{path}");
+    }
+    assert_eq!(world.count("select count(*) from customers").await, 2);
 }

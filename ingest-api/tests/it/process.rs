@@ -1,5 +1,6 @@
 //! The process itself: what it refuses to start with, and what does not hold up its end.
 
+use std::net::SocketAddr;
 use std::process::Command;
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use sqlx::ConnectOptions as _;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 
 use crate::rig::{DEADLINE, eventually};
 use crate::world::auth_config;
@@ -68,32 +70,56 @@ fn keys_that_are_none_stop_the_start_and_are_not_repeated() {
     }
 }
 
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let done = Command::new(env!("CARGO_BIN_EXE_ingest-api")).arg("openapi").stdout(writer).output().unwrap();
+    assert!(done.status.success() && done.stderr.is_empty(), "{done:?}");
+}
+
+/// The `serve` role on a real listener.
+pub struct Served {
+    pub address: SocketAddr,
+    pub stop: Shutdown,
+    pub serving: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Served {
+    /// On this database; `http` says how it listens on an address that nobody uses.
+    pub async fn start(options: &PgConnectOptions, http: impl FnOnce(SocketAddr) -> Http) -> Served {
+        schemas::codec::init();
+        let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let (stop, http) = (Shutdown::new(), http(address));
+        let serving = {
+            let (stop, url) = (stop.clone(), options.to_url_lossy().to_string());
+            tokio::spawn(async move {
+                let postgres = Postgres { url: url.into() };
+                serve::run(&postgres, &http, &auth_config(), Extras::default(), Arc::default(), stop, Health::new())
+                    .await
+            })
+        };
+        eventually(async || {
+            assert!(!serving.is_finished(), "it ended");
+            TcpStream::connect(address).await.map(drop).map_err(|error| error.to_string())
+        })
+        .await;
+        Served { address, stop, serving }
+    }
+}
+
 #[sqlx::test(migrations = "../migrations/postgres")]
 async fn half_a_request_does_not_hold_up_the_stop(_: PgPoolOptions, options: PgConnectOptions) {
-    schemas::codec::init();
-    let listen = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let stop = Shutdown::new();
-    let serving = {
-        let (stop, url) = (stop.clone(), options.to_url_lossy().to_string());
-        tokio::spawn(async move {
-            let (postgres, http) = (Postgres { url: url.into() }, Http { listen });
-            serve::run(&postgres, &http, &auth_config(), Extras::default(), Arc::default(), stop, Health::new()).await
-        })
-    };
-    eventually(async || {
-        assert!(!serving.is_finished(), "it ended");
-        TcpStream::connect(listen).await.map(drop).map_err(|error| error.to_string())
-    })
-    .await;
+    let Served { address, stop, serving } = Served::start(&options, Http::at).await;
     let mut halves = Vec::new();
     for _ in 0..8 {
-        let mut half = TcpStream::connect(listen).await.unwrap();
+        let mut half = TcpStream::connect(address).await.unwrap();
         half.write_all(b"GET /api/v1/openapi.json HTTP/1.1\r\nhost: here\r\nx-half: ").await.unwrap();
         halves.push(half);
     }
     // Requests that come later are answered, so the halves have been taken too.
     for _ in 0..3 {
-        let whole = reqwest::get(format!("http://{listen}/api/v1/openapi.json")).await.unwrap();
+        let whole = reqwest::get(format!("http://{address}/api/v1/openapi.json")).await.unwrap();
         assert_eq!(whole.status(), 200);
     }
     stop.cancel();

@@ -12,13 +12,13 @@ use uuid::Uuid;
 use crate::world::{Caller, World, world};
 
 /// A till with a cashier, and what it sells next.
-struct Till {
-    world: World,
-    caller: Caller,
+pub struct Till {
+    pub world: World,
+    pub caller: Caller,
     cashier: String,
 }
 
-async fn till(pool: &PgPool) -> Till {
+pub async fn till(pool: &PgPool) -> Till {
     let world = world(pool).await;
     let (_, _, caller) = world.till(&world.here.clone(), "1").await;
     let body = json!({"login": "anna", "code": "A1", "password": "a long enough password",
@@ -28,7 +28,7 @@ async fn till(pool: &PgPool) -> Till {
 }
 
 impl Till {
-    fn sale(&self, number: i64) -> Value {
+    pub fn sale(&self, number: i64) -> Value {
         json!({"sale_id": Uuid::now_v7(), "location_id": self.world.here, "terminal_seq": number,
                "receipt": {"series_epoch": 1, "number": number}, "cashier_id": self.cashier,
                "occurred_at": Utc::now(), "currency": "EUR",

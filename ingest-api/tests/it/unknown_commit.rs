@@ -20,10 +20,10 @@ async fn an_unknown_commit_is_looked_up_before_anything_is_tried_again(pool: PgP
         sale.customer_id = Some(rig.customers[0]);
         let key = sale.sale_id.to_string();
         wire.arm(cut);
-        let first = rig.send_once(&node, till, &sale, &key).await;
+        let first = rig.send_by(&node, till, &sale, &key).await;
         assert_eq!(wire.cuts(), number, "the COMMIT was cut");
         assert_eq!(code(&first), (201, ""), "{cut:?}: {first:?}");
-        for again in [rig.send_once(&node, till, &sale, &key).await, rig.send(till, &sale, "another key").await] {
+        for again in [rig.send_by(&node, till, &sale, &key).await, rig.send(till, &sale, "another key").await] {
             assert_eq!((code(&again), body(&again)), ((200, ""), body(&first)), "{cut:?}");
         }
         assert_eq!(rig.count("documents").await, i64::from(number));
@@ -45,7 +45,7 @@ async fn a_sale_nobody_was_told_about_is_found_by_sending_it_again(pool: PgPoolO
 
     // Committed, and the database is away before anybody can look.
     wire.arm_for_good(Cut::AfterCommit);
-    let first = rig.send_once(&node, till, &sale, &key).await;
+    let first = rig.send_by(&node, till, &sale, &key).await;
     assert_eq!((code(&first), wire.cuts()), ((503, "unavailable"), 1));
     assert!(first.unwrap_err().detail.contains("not known"), "it does not say that nothing was stored");
     assert_eq!(rig.count("documents").await, 1);

@@ -51,8 +51,10 @@ async fn the_last_owner_who_can_log_in_stays(pool: PgPool) {
     let boss = format!("/users/{}", world.owner_login.user_id);
     let leave = async || world.owner.patch(&boss, "\"1\"", json!({"is_active": false})).await;
     assert_eq!(leave().await.problem(), (409, "illegal_transition".into(), String::new()));
-    let password = json!({"password": "a long enough password"});
-    world.owner.patch(&format!("/users/{}", text(&deputy, "user_id")), "\"1\"", password).await.expect(200);
+    let path = format!("/users/{}/password-reset", text(&deputy, "user_id"));
+    let code = text(&world.owner.send("POST", &path, &[], None).await.expect(201), "code");
+    let reset = json!({"login": "deputy", "code": code, "new_password": "a long enough password"});
+    world.nobody().post("/auth/password-reset", reset).await.expect(200);
     leave().await.expect(200);
 }
 

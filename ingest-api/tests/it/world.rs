@@ -1,17 +1,20 @@
 //! A small business made through the API itself: an owner, two locations, a tax profile, three variants,
 //! staff in four roles and an enrolled terminal.
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use axum::Router;
 use axum::body::Body;
+use axum::extract::ConnectInfo;
 use axum::http::{HeaderMap, Request, StatusCode};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
 use ingest_api::app::AppState;
-use ingest_api::auth::{Auth, login, terminal_token};
+use ingest_api::auth::totp::Authenticator;
+use ingest_api::auth::{Auth, FirstOwner, create_owner, terminal_token};
 use ingest_api::catalog_cache::CatalogCache;
 use ingest_api::lanes::LaneHandle;
 use ingest_api::privacy::{self, Vault};
@@ -27,8 +30,11 @@ use uuid::Uuid;
 
 use crate::rig::{eventually, patient_lanes};
 
-const SIGNING_KEY: &str = "-----BEGIN PRIVATE KEY-----\n\
+pub const SIGNING_KEY: &str = "-----BEGIN PRIVATE KEY-----\n\
     MC4CAQAwBQYDK2VwBCIEILW4C19BAllUEF0Y8gr/9aIDEeVFubLT4/Tw+zyP1ghH\n-----END PRIVATE KEY-----\n";
+
+/// Of every user a test makes.
+pub const PASSWORD: &str = "a long enough password";
 
 /// An answer, read to its end.
 #[derive(Debug, Clone)]
@@ -74,12 +80,20 @@ impl Answer {
 pub struct Caller {
     router: Router,
     pub token: Option<String>,
+    peer: Option<IpAddr>,
 }
 
 impl Caller {
     /// Sends to another process than the world's own.
     pub fn of(app: AppState, token: Option<&str>) -> Self {
-        Caller { router: router(app), token: token.map(str::to_owned) }
+        Caller { router: router(app), token: token.map(str::to_owned), peer: None }
+    }
+    pub fn with_token(&self, token: &str) -> Self {
+        Caller { token: Some(token.to_owned()), ..self.clone() }
+    }
+    /// The same from an address, as the server sees it.
+    pub fn from(&self, address: &str) -> Self {
+        Caller { peer: Some(address.parse().unwrap()), ..self.clone() }
     }
     pub async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Option<&[u8]>) -> Answer {
         let mut request = Request::builder().method(method).uri(format!("/api/v1{path}"));
@@ -95,7 +109,10 @@ impl Caller {
         let request = request.body(body.map_or_else(Body::empty, |body| Body::from(body.to_vec()))).unwrap();
         self.raw(request).await
     }
-    pub async fn raw(&self, request: Request<Body>) -> Answer {
+    pub async fn raw(&self, mut request: Request<Body>) -> Answer {
+        if let Some(peer) = self.peer {
+            request.extensions_mut().insert(ConnectInfo(SocketAddr::from((peer, 4711))));
+        }
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let bytes = axum::body::to_bytes(body, 256 << 20).await.unwrap().to_vec();
@@ -127,12 +144,21 @@ impl Device {
     pub fn public(&self) -> String {
         URL_SAFE_NO_PAD.encode(self.key.public_key())
     }
+    pub fn sign(&self, text: &str) -> String {
+        URL_SAFE_NO_PAD.encode(self.key.sign(text.as_bytes()))
+    }
     /// A signed token request.
     pub fn request(&self, terminal_id: &str, issued_at: DateTime<Utc>, nonce: &str) -> Value {
         let issued_at = issued_at.to_rfc3339();
         let text = terminal_token::signed_text(terminal_id, &issued_at, nonce);
-        let signature = URL_SAFE_NO_PAD.encode(self.key.sign(text.as_bytes()));
+        let signature = self.sign(&text);
         json!({"terminal_id": terminal_id, "issued_at": issued_at, "nonce": nonce, "signature": signature})
+    }
+    /// A cashier's PIN, signed.
+    pub fn pin(&self, terminal_id: &str, cashier_code: &str, pin: &str) -> Value {
+        let text = ingest_api::auth::pin::signed_text(terminal_id.parse().unwrap(), cashier_code, pin);
+        let signature = self.sign(&text);
+        json!({"cashier_code": cashier_code, "pin": pin, "signature": signature})
     }
 }
 
@@ -140,7 +166,8 @@ pub struct World {
     pub pool: PgPool,
     pub app: AppState,
     pub owner: Caller,
-    pub owner_login: login::FirstOwner,
+    pub owner_login: FirstOwner,
+    pub owner_factor: Arc<Authenticator>,
     /// Two locations, in EUR.
     pub here: String,
     pub there: String,
@@ -172,6 +199,7 @@ pub async fn app(pool: &PgPool) -> AppState {
         committed,
         auth: Auth::new(&config).unwrap(),
         bulk: Arc::new(tokio::sync::Semaphore::new(1)),
+        proxies: Default::default(),
         reports: None,
         vault: Some(vault(pool, &privacy_config(&[&privacy::new_key()])).await),
     }
@@ -198,9 +226,9 @@ pub async fn vault(pool: &PgPool, config: &runtime::config::Privacy) -> Arc<Vaul
 
 pub async fn world(pool: &PgPool) -> World {
     let app = app(pool).await;
-    let owner_login = login::create_owner(&app.writer, "Boss").await.unwrap();
-    let nobody = Caller { router: router(app.clone()), token: None };
-    let owner = log_in(&nobody, &owner_login.login, &owner_login.password).await;
+    let owner_login = create_owner(&app.writer, "Boss").await.unwrap();
+    let nobody = Caller::of(app.clone(), None);
+    let SignedIn { caller: owner, factor, .. } = sign_in(&nobody, &owner_login.login, &owner_login.password).await;
     let (here, there) = (location(&owner, "here").await, location(&owner, "there").await);
     let profile = json!({"external_id": "full", "name": "Full", "valid_from": "2020-01-01T00:00:00Z",
         "rates": [{"name": "VAT", "rate": "0.19", "inclusive": true}]});
@@ -208,7 +236,8 @@ pub async fn world(pool: &PgPool) -> World {
     let stored = owner.post("/catalog/upsert", catalog()).await.expect(200);
     let product = text(&stored["products"][0], "product_id");
     let variants = stored["variants"].as_array().unwrap().iter().map(|row| text(row, "variant_id")).collect();
-    World { pool: pool.clone(), app, owner, owner_login, here, there, tax_profile, product, variants }
+    let (pool, owner_factor) = (pool.clone(), Arc::new(factor.expect("an owner has a second factor")));
+    World { pool, app, owner, owner_login, owner_factor, here, there, tax_profile, product, variants }
 }
 
 /// The catalog that [`world`] upserts.
@@ -238,9 +267,61 @@ pub async fn location(owner: &Caller, external_id: &str) -> String {
     text(&owner.post("/locations", body).await.expect(201), "location_id")
 }
 
+/// Logs in; who needs a second factor sets one up.
 pub async fn log_in(caller: &Caller, login: &str, password: &str) -> Caller {
-    let body = caller.post("/auth/login", json!({"login": login, "password": password})).await.expect(200);
-    Caller { router: caller.router.clone(), token: Some(text(&body, "access_token")) }
+    sign_in(caller, login, password).await.caller
+}
+
+/// What a log-in left somebody with.
+pub struct SignedIn {
+    pub caller: Caller,
+    pub session_id: String,
+    pub refresh_token: String,
+    /// When one was set up on the way.
+    pub factor: Option<Authenticator>,
+    pub recovery_codes: Vec<String>,
+}
+
+impl SignedIn {
+    fn of(caller: &Caller, session: &Value) -> Self {
+        SignedIn {
+            caller: caller.with_token(&text(session, "access_token")),
+            session_id: text(session, "session_id"),
+            refresh_token: text(session, "refresh_token"),
+            factor: None,
+            recovery_codes: Vec::new(),
+        }
+    }
+}
+
+/// As [`log_in`], with all that it left.
+pub async fn sign_in(caller: &Caller, login: &str, password: &str) -> SignedIn {
+    let answer = caller.post("/auth/login", json!({"login": login, "password": password})).await;
+    if answer.status != 202 {
+        return SignedIn::of(caller, &answer.expect(200));
+    }
+    let (confirmed, factor) = enrol_factor(&caller.with_token(&text(&answer.json(), "access_token"))).await;
+    let recovery_codes = serde_json::from_value(confirmed["recovery_codes"].clone()).unwrap();
+    SignedIn { factor: Some(factor), recovery_codes, ..SignedIn::of(caller, &confirmed["session"]) }
+}
+
+/// Sets a second factor up; what the confirmation answered.
+pub async fn enrol_factor(caller: &Caller) -> (Value, Authenticator) {
+    let offered = caller.send("POST", "/auth/second-factor", &[], None).await.expect(200);
+    let factor = authenticator(&text(&offered, "secret"));
+    loop {
+        let code = factor.code(Utc::now());
+        let answer = caller.post("/auth/second-factor/confirm", json!({"totp": code})).await;
+        // The half minute may have ended on the way.
+        if answer.status != 422 || factor.code(Utc::now()) == code {
+            return (answer.expect(200), factor);
+        }
+    }
+}
+
+pub fn authenticator(secret: &str) -> Authenticator {
+    let secret = totp_rs::Secret::try_from_base32(secret).unwrap();
+    Authenticator::new(secret.as_ref(), "anybody").unwrap()
 }
 
 impl World {
@@ -248,16 +329,35 @@ impl World {
         Caller { token: None, ..self.owner.clone() }
     }
     pub fn with_token(&self, token: &str) -> Caller {
-        Caller { token: Some(token.to_owned()), ..self.owner.clone() }
+        self.owner.with_token(token)
     }
 
     /// A new user in this role, logged in.
     pub async fn user(&self, login: &str, role: &str, location: Option<&str>) -> Caller {
-        let password = "a long enough password";
-        let body = json!({"login": login, "code": login, "password": password,
+        self.new_user(login, role, location).await;
+        log_in(&self.nobody(), login, PASSWORD).await
+    }
+
+    /// An API client with all that clients may hold, and a token of it.
+    pub async fn client(&self, name: &str, location: Option<&str>) -> (Value, Caller) {
+        use ingest_api::access::Permission;
+        let held = Permission::ALL.iter().filter(|it| **it != Permission::Public && it.is_for_clients());
+        let permissions: Vec<String> = held.map(|permission| permission.name()).collect();
+        let mut body = json!({"name": name, "permissions": permissions});
+        if let Some(location) = location {
+            body["location_ids"] = json!([location]);
+        }
+        let made = self.owner.post("/api-clients", body).await.expect(201);
+        let credentials = json!({"client_id": made["client_id"], "client_secret": made["client_secret"]});
+        let token = self.nobody().post("/auth/client-token", credentials).await.expect(200);
+        (made, self.with_token(&text(&token, "access_token")))
+    }
+
+    /// A new user of this role without logging in: its id.
+    pub async fn new_user(&self, login: &str, role: &str, location: Option<&str>) -> String {
+        let body = json!({"login": login, "code": login, "password": PASSWORD,
                           "grants": [{"role": role, "location_id": location}]});
-        self.owner.post("/users", body).await.expect(201);
-        log_in(&self.nobody(), login, password).await
+        text(&self.owner.post("/users", body).await.expect(201), "user_id")
     }
 
     /// A new terminal at a location, without a device yet.

@@ -109,6 +109,8 @@ fn settings(cfg: &ConsumerConfig) -> rdkafka::ClientConfig {
         // What lies in the client's queues is memory: bounded, and refilled without its default pause of 1 s.
         .set("queued.max.messages.kbytes", "16384")
         .set("fetch.queue.backoff.ms", "20")
+        // The broker answers when this much has gathered, or after this long: not for each batch of the relay.
+        .set("fetch.min.bytes", "65536")
         .set("fetch.wait.max.ms", "100")
         .set("fetch.max.bytes", "16777216")
         .set("statistics.interval.ms", "5000");

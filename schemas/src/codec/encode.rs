@@ -6,8 +6,9 @@
 use uuid::Uuid;
 
 use crate::events::{
-    Cashier, DaySales, DocumentCommitted, DocumentKind, DocumentLine, DocumentTender, LineDiscount, LineTax, Location,
-    LotChange, LoyaltyBalance, LoyaltyPosted, ResyncRequested, StockFellLow, StockLevel, StockMoved, Variant,
+    AuditHeadSigned, AuditRootSigned, Cashier, DaySales, DocumentCommitted, DocumentKind, DocumentLine, DocumentTender,
+    LineDiscount, LineTax, Location, LotChange, LoyaltyBalance, LoyaltyPosted, ResyncRequested, StockFellLow,
+    StockLevel, StockMoved, Variant,
 };
 use crate::ids::{
     AccountId, CustomerId, DocumentId, LocationId, ProductId, ProgramId, TaxProfileId, TerminalId, UserId, VariantId,
@@ -206,5 +207,11 @@ records! {
     }
     Cashier {
         epoch, cashier_id, version, catalog_version, code, is_active, recorded_at,
+    }
+    AuditHeadSigned {
+        epoch, chain_id, seq, hash, key_id, signature, signed_at,
+    }
+    AuditRootSigned {
+        epoch, location_id, business_date, root_no, through_seq, leaf_count, root, key_id, signature, signed_at,
     }
 }

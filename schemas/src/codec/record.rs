@@ -9,8 +9,8 @@ use uuid::Uuid;
 
 use super::encode::Datum;
 use crate::events::{
-    Cashier, DocumentCommitted, Location, LoyaltyBalance, LoyaltyPosted, ResyncRequested, StockFellLow, StockLevel,
-    StockMoved, Variant,
+    AuditHeadSigned, AuditRootSigned, Cashier, DocumentCommitted, Location, LoyaltyBalance, LoyaltyPosted,
+    ResyncRequested, StockFellLow, StockLevel, StockMoved, Variant,
 };
 use crate::ids::{LocationId, VariantId, event_id};
 use crate::topics::{self, Topic};
@@ -125,4 +125,9 @@ records! {
         |it| key it.location_id.to_string(), id (it.location_id.to_string(), it.epoch, it.version);
     Cashier on CASHIERS, versions [1],
         |it| key it.cashier_id.to_string(), id (it.cashier_id.to_string(), it.epoch, it.version);
+    AuditHeadSigned on AUDIT_HEADS, versions [1],
+        |it| key it.chain_id.to_string(), id (it.chain_id.to_string(), it.epoch, it.seq);
+    AuditRootSigned on AUDIT_ROOTS, versions [1],
+        |it| key format!("{}:{}:{}", it.location_id, it.business_date.to_date(), it.root_no),
+        id (format!("{}:{}", it.location_id, it.business_date.to_date()), it.epoch, it.root_no.into());
 }

@@ -24,6 +24,8 @@ pub fn key_of(topic: &str) -> (&'static str, &'static str) {
         "vorca.inventory.stock.v1" => ("location_id:variant_id", of_location),
         "vorca.catalog.variants.v1" => ("variant_id", hashed),
         "vorca.catalog.cashiers.v1" => ("cashier_id", hashed),
+        "vorca.audit.heads.v1" => ("chain_id", hashed),
+        "vorca.audit.roots.v1" => ("location_id:business_date:root_no", hashed),
         other => panic!("{other} has no key here"),
     }
 }
@@ -154,14 +156,14 @@ fn dead_letter_message() -> Value {
 
 fn cloud_event() -> Value {
     let event = headers::CloudEvent {
-        topic: &topics::SALES,
+        event_type: topics::SALES.event_type,
         event_id: uuid::Uuid::nil(),
         source: headers::SOURCE_INGEST_API,
-        at: schemas::time::Timestamp(0),
-        subject: "key",
-        trace_parent: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+        time: headers::time(schemas::time::Timestamp(0)),
+        subject: "key".into(),
+        trace_parent: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".into()),
     };
-    let names: Vec<&str> = event.headers().iter().map(|(name, _)| *name).collect();
+    let names: Vec<&str> = event.headers().map(|(name, _)| name).collect();
     let properties: Map<String, Value> =
         names.iter().map(|name| ((*name).to_owned(), json!({ "type": "string" }))).collect();
     let required: Vec<&&str> = names.iter().filter(|name| **name != headers::TRACEPARENT).collect();

@@ -26,7 +26,8 @@ macro_rules! for_every_record {
             $crate::for_every_record!(@ $check,
                 document_committed DocumentCommitted, stock_moved StockMoved, loyalty_posted LoyaltyPosted,
                 stock_fell_low StockFellLow, resync_requested ResyncRequested, stock_level StockLevel,
-                loyalty_balance LoyaltyBalance, variant Variant, location Location, cashier Cashier);
+                loyalty_balance LoyaltyBalance, variant Variant, location Location, cashier Cashier,
+                audit_head_signed AuditHeadSigned, audit_root_signed AuditRootSigned);
         }
     };
     (@ $check:ident, $($name:ident $record:ident),*) => {

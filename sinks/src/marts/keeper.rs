@@ -18,8 +18,8 @@ use tokio::sync::Notify;
 use super::{Days, Definition, PRODUCTS, SALES, Scope, Slice, Touched, pieces, recompute, stale_after};
 use crate::store::{Store, StoreError};
 
-/// How long a mart rests between two rounds at least. It also rests as long as the round took, that of the
-/// products three times as long, so that neither takes more than its share of the store.
+/// How long a mart rests between two rounds at least. It also rests for a multiple of what the round took, so that neither
+/// takes more than its share of the store: a third of a core, and a tenth for the products.
 const SALES_PACE: Duration = Duration::from_millis(500);
 const PRODUCTS_PACE: Duration = Duration::from_secs(15);
 /// Raw and marts are compared as a whole this often, beside the start.
@@ -70,7 +70,7 @@ impl Keeper {
     /// Keeps marts of other definitions than those of this release.
     pub fn of(store: Store, sales: Definition, products: Definition) -> Self {
         let mart = |kpi, pace, rest| Mart { kpi, pace, rest, pending: Mutex::default(), wake: Notify::new() };
-        Keeper { store, marts: [mart(sales, SALES_PACE, 1), mart(products, PRODUCTS_PACE, 3)] }
+        Keeper { store, marts: [mart(sales, SALES_PACE, 2), mart(products, PRODUCTS_PACE, 9)] }
     }
 
     /// Asks for these slices to be computed again, soon.

@@ -326,4 +326,29 @@ rows! {
         catalog_version: i64,
         recorded_at: i64,
     }
+
+    /// `vorca_raw.audit_heads`
+    AuditHead {
+        #[serde(with = "clickhouse::serde::uuid")]
+        chain_id: Uuid,
+        seq: i64,
+        hash: String,
+        key_id: String,
+        signature: String,
+        signed_at: i64,
+    }
+
+    /// `vorca_raw.audit_roots`
+    AuditRoot {
+        #[serde(with = "clickhouse::serde::uuid")]
+        location_id: Uuid,
+        business_date: i32,
+        root_no: i32,
+        through_seq: i64,
+        leaf_count: i64,
+        root: String,
+        key_id: String,
+        signature: String,
+        signed_at: i64,
+    }
 }

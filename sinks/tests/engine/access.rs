@@ -81,6 +81,8 @@ async fn every_column_of_every_view_says_what_it_is() {
             "dim_location",
             "dim_product",
             "fct_alerts",
+            "fct_audit_heads",
+            "fct_audit_roots",
             "fct_documents",
             "fct_lines",
             "fct_loyalty_entries",

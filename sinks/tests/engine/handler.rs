@@ -5,7 +5,9 @@ use std::sync::Arc;
 use runtime::consumer::{Batch, Failure, Handler as _, Record, Reject, Trigger};
 use runtime::kafka::Headers;
 use schemas::codec::{self, Codec};
-use schemas::events::{Cashier, Location, LoyaltyPosted, StockFellLow, StockMoved, Variant};
+use schemas::events::{
+    AuditHeadSigned, AuditRootSigned, Cashier, Location, LoyaltyPosted, StockFellLow, StockMoved, Variant,
+};
 use schemas::ids::{LocationId, ProgramId, UserId};
 use schemas::time::{Day, Timestamp};
 use schemas::topics;
@@ -188,6 +190,33 @@ fn location(location: LocationId) -> Location {
     }
 }
 
+fn head(here: LocationId) -> AuditHeadSigned {
+    AuditHeadSigned {
+        epoch: 1,
+        chain_id: here.0,
+        seq: 7,
+        hash: "aa".to_owned(),
+        key_id: "k".to_owned(),
+        signature: "bb".to_owned(),
+        signed_at: Timestamp(1_000_000),
+    }
+}
+
+fn root(here: LocationId) -> AuditRootSigned {
+    AuditRootSigned {
+        epoch: 1,
+        location_id: here,
+        business_date: Day(DAY),
+        root_no: 2,
+        through_seq: 9,
+        leaf_count: 3,
+        root: "aa".to_owned(),
+        key_id: "k".to_owned(),
+        signature: "bb".to_owned(),
+        signed_at: Timestamp(1_000_000),
+    }
+}
+
 #[tokio::test]
 async fn a_record_of_each_topic_becomes_rows_once_however_often_it_comes() {
     let mut rig = rig().await;
@@ -210,6 +239,8 @@ async fn a_record_of_each_topic_becomes_rows_once_however_often_it_comes() {
         rig.record(&variant).await,
         rig.record(&location(here)).await,
         rig.record(&cashier).await,
+        rig.record(&head(here)).await,
+        rig.record(&root(here)).await,
     ];
     assert_eq!(records.len(), topics::groups::CLICKHOUSE_SINK.topics.len(), "one of each topic");
     for _ in 0..2 {
@@ -220,6 +251,11 @@ async fn a_record_of_each_topic_becomes_rows_once_however_often_it_comes() {
         assert_eq!(rig.count(table, &here).await, 1, "{table}");
     }
     assert_eq!(rig.count("dim_variants", &format!("variant_id = '{}'", variant.variant_id)).await, 1);
+    let signed =
+        format!("{} and seq = 7 and hash = 'aa' and signature = 'bb'", here.replace("location_id", "chain_id"));
+    assert_eq!(rig.count("audit_heads", &signed).await, 1);
+    let signed = format!("{here} and business_date = '2026-03-02' and root_no = 2 and leaf_count = 3 and root = 'aa'");
+    assert_eq!(rig.count("audit_roots", &signed).await, 1);
     assert_eq!(rig.count("dim_cashiers", &format!("cashier_id = '{}'", cashier.cashier_id)).await, 1);
     assert_eq!(rig.keeper.waiting(), 1, "the slice of the sale has to be computed");
 }

@@ -12,7 +12,7 @@ use rand::{Rng, SeedableRng};
 use schemas::money::RoundingMode;
 use uuid::Uuid;
 
-use crate::demo::business::{Business, TAX_PROFILES};
+use crate::demo::business::{Business, TAX_PROFILES, VARIANTS};
 use crate::demo::planner::Issued;
 use crate::demo::{self, make, selling};
 use crate::endpoints::Endpoints;
@@ -51,7 +51,7 @@ pub struct Shop {
 impl Shop {
     /// Makes the business and enrols its tills.
     pub async fn open(endpoints: &Endpoints) -> Result<Shop> {
-        let business = Business::new(1, LOCATIONS);
+        let business = Business::new(1, LOCATIONS, VARIANTS);
         let owner = demo::owner(endpoints)?;
         let issued = make::business(&owner, &business, &|_| {}).await?;
         let mut tills = Vec::new();

@@ -13,9 +13,10 @@ use crate::till_pricing::{TaxRate, Taxes};
 
 /// Variants of the whole business, half of them of each market.
 pub const VARIANTS: usize = 2_000;
+/// Those of a business that is no subject itself: opening stock and state of fewer shelves are there sooner.
+pub const FEW_VARIANTS: usize = 240;
 pub const TILLS_PER_LOCATION: usize = 3;
 pub const CASHIERS_PER_LOCATION: usize = 4;
-pub const MEMBERS: usize = 5_000;
 /// Everything of the business is in force from here on.
 pub const OPENED_ON: &str = "2024-01-02";
 /// Long before the first sale, in every zone.
@@ -120,12 +121,13 @@ pub struct Business {
     /// Per market: indices of its variants, best seller first.
     pub ranking: [Vec<usize>; 2],
     pub it_admin: Uuid,
+    pub members: usize,
 }
 
 impl Business {
-    /// The same business for the same seed and number of locations; a larger one contains a smaller one.
-    pub fn new(seed: u64, locations: usize) -> Business {
-        let (products, variants) = assortment(seed);
+    /// The same business for the same seed and size; one with more locations contains one with fewer.
+    pub fn new(seed: u64, locations: usize, variants: usize) -> Business {
+        let (products, variants) = assortment(seed, variants);
         let ranking = Market::ALL.map(|market| {
             let mut of_market: Vec<usize> = (0..variants.len()).filter(|i| variants[*i].market == market).collect();
             of_market.shuffle(&mut StdRng::seed_from_u64(seed ^ 0x72616e6b));
@@ -133,6 +135,7 @@ impl Business {
         });
         Business {
             seed,
+            members: variants.len() * 5 / 2,
             places: (0..locations).map(|n| place(seed, n)).collect(),
             products,
             variants,
@@ -188,7 +191,7 @@ fn place(seed: u64, n: usize) -> Place {
     }
 }
 
-fn assortment(seed: u64) -> (Vec<Product>, Vec<Variant>) {
+fn assortment(seed: u64, wanted: usize) -> (Vec<Product>, Vec<Variant>) {
     let mut rng = StdRng::seed_from_u64(seed ^ 0x73686f70);
     let (mut products, mut variants) = (Vec::new(), Vec::new());
     let pairs: Vec<(&Shelf, &str, &str)> = SHELVES
@@ -196,7 +199,7 @@ fn assortment(seed: u64) -> (Vec<Product>, Vec<Variant>) {
         .flat_map(|shelf| shelf.things.iter().flat_map(move |t| shelf.makers.iter().map(move |m| (shelf, *m, *t))))
         .collect();
     let mut n = 0;
-    while variants.len() < VARIANTS {
+    while variants.len() < wanted {
         let (shelf, maker, thing) = pairs[n % pairs.len()];
         let edition = n / pairs.len();
         let suffix = if edition == 0 { String::new() } else { format!(" No. {}", edition + 1) };
@@ -225,7 +228,7 @@ fn assortment(seed: u64) -> (Vec<Product>, Vec<Variant>) {
         }
         n += 1;
     }
-    variants.truncate(VARIANTS);
+    variants.truncate(wanted);
     (products, variants)
 }
 
@@ -249,8 +252,8 @@ mod tests {
 
     #[test]
     fn the_business_has_the_promised_size_and_no_name_twice() {
-        let business = Business::new(1, 20);
-        assert_eq!(business.variants.len(), VARIANTS);
+        let business = Business::new(1, 20, VARIANTS);
+        assert_eq!((business.variants.len(), business.members), (VARIANTS, 5_000));
         assert_eq!(business.places.iter().map(|place| place.tills.len()).sum::<usize>(), 60);
         let zones: HashSet<_> = business.places.iter().map(|place| place.zone).collect();
         assert_eq!(zones.len(), 3);
@@ -263,9 +266,9 @@ mod tests {
 
     #[test]
     fn a_smaller_business_is_part_of_a_larger_one_and_seeds_differ() {
-        let (small, large) = (Business::new(7, 3), Business::new(7, 20));
+        let (small, large) = (Business::new(7, 3, FEW_VARIANTS), Business::new(7, 20, FEW_VARIANTS));
         assert_eq!(small.places[2].location_id, large.places[2].location_id);
-        assert_ne!(Business::new(8, 3).places[0].location_id, small.places[0].location_id);
+        assert_ne!(Business::new(8, 3, FEW_VARIANTS).places[0].location_id, small.places[0].location_id);
     }
 
     #[test]

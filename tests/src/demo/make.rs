@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::business::{Business, MEMBERS, Market, Place, TAX_PROFILES, VALID_FROM};
+use super::business::{Business, Market, Place, TAX_PROFILES, VALID_FROM};
 use super::planner::Issued;
 use crate::client::{ApiError, Client};
 use crate::wire::{
@@ -169,11 +169,13 @@ async fn terminals(owner: &Client, business: &Business) -> anyhow::Result<()> {
 
 async fn members(owner: &Client, business: &Business) -> anyhow::Result<Vec<Uuid>> {
     let external_id = |n: usize| format!("demo-{}-m{n:05}", business.seed);
-    let members = (0..MEMBERS).map(|n| NewMember { external_id: external_id(n) }).collect();
+    let members = (0..business.members).map(|n| NewMember { external_id: external_id(n) }).collect();
     let answer: MembersUpserted = owner.post("/members/upsert", &MembersUpsert { members }).await?;
     let ids: HashMap<String, Uuid> =
         answer.members.into_iter().map(|member| (member.external_id, member.customer_id)).collect();
-    (0..MEMBERS).map(|n| ids.get(&external_id(n)).copied().with_context(|| format!("member {n} got no id"))).collect()
+    (0..business.members)
+        .map(|n| ids.get(&external_id(n)).copied().with_context(|| format!("member {n} got no id")))
+        .collect()
 }
 
 async fn stock(owner: &Client, business: &Business, variants: &[Uuid]) -> anyhow::Result<()> {

@@ -22,6 +22,7 @@ use chrono::{DateTime, Utc};
 use crate::client::{Client, Identity};
 use crate::endpoints::Endpoints;
 use crate::journal::Journal;
+use crate::session::Session;
 use business::Business;
 use planner::Planner;
 use progress::{Progress, Watch};
@@ -35,6 +36,7 @@ pub struct Options {
     /// Sales a second, arriving whatever the answers do; None: as fast as the tills are answered.
     pub rate: Option<f64>,
     pub locations: usize,
+    pub variants: usize,
     pub seed: u64,
     /// Begin of the first sales of a business that is yet to be made; None: a week ago.
     pub from: Option<DateTime<Utc>>,
@@ -50,6 +52,7 @@ impl Default for Options {
             sales: 20_000,
             rate: None,
             locations: 20,
+            variants: business::VARIANTS,
             seed: 1,
             from: None,
             journal: None,
@@ -62,7 +65,9 @@ impl Options {
     /// Options for selling in the business that this run directory holds; the default one where it holds none.
     pub fn of_run(run_dir: &Path) -> anyhow::Result<Options> {
         Ok(match State::find(run_dir)? {
-            Some(state) => Options { seed: state.seed, locations: state.locations, ..Options::default() },
+            Some(State { seed, locations, variants, .. }) => {
+                Options { seed, locations, variants, ..Options::default() }
+            }
             None => Options::default(),
         })
     }
@@ -90,13 +95,13 @@ impl DemoReport {
 /// A client acting as the Owner of this platform.
 pub fn owner(endpoints: &Endpoints) -> anyhow::Result<Client> {
     anyhow::ensure!(!endpoints.owner.login.is_empty(), "this platform has no owner yet");
-    Client::new(&endpoints.api, Identity::User(endpoints.owner.clone()))
+    Client::new(&endpoints.api, Identity::Office(Session::of_owner(endpoints)))
 }
 
 /// Makes the business if it is not there, sells `options.sales`, and waits for ClickHouse to hold them.
 pub async fn run(endpoints: &Endpoints, options: &Options) -> anyhow::Result<DemoReport> {
-    let mut state = State::find_or_start(&endpoints.run_dir, options.seed, options.locations, options.from)?;
-    let business = Business::new(options.seed, options.locations);
+    let mut state = State::find_or_start(&endpoints.run_dir, options)?;
+    let business = Business::new(state.seed, state.locations, state.variants);
     let owner = owner(endpoints)?;
     let issued = make::business(&owner, &business, &|step| eprintln!("  made {step}")).await?;
     let tally = Arc::new(Tally::of_run(!state.is_complete));

@@ -291,10 +291,11 @@ fn sale_id(rng: &mut StdRng, at: DateTime<Utc>) -> Uuid {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::demo::business::VARIANTS;
     use std::collections::HashSet;
 
     fn plan(seed: u64, count: u64) -> Vec<Planned> {
-        let business = Business::new(seed, 20);
+        let business = Business::new(seed, 20, VARIANTS);
         let issued = Issued {
             variants: (1..=2_000).map(Uuid::from_u128).collect(),
             members: (1..=50).map(Uuid::from_u128).collect(),

@@ -7,7 +7,8 @@ use anyhow::Context;
 use chrono::{DateTime, SecondsFormat, SubsecRound, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::business::Business;
+use super::Options;
+use super::business::{Business, VARIANTS};
 use super::planner::{OPENING, Span};
 use crate::endpoints::write_private;
 
@@ -16,6 +17,8 @@ use crate::endpoints::write_private;
 pub struct State {
     pub seed: u64,
     pub locations: usize,
+    #[serde(default = "all_variants")]
+    pub variants: usize,
     /// Secret from which the keys of the simulated devices derive; never leaves this directory.
     pub device_secret: String,
     /// Begin of the first sales: seed, size and this instant give the same sales again.
@@ -41,22 +44,21 @@ impl State {
 
     /// The kept state when seed, size and begin are the same, else a fresh one that begins at `from` (a week ago
     /// without); another seed or begin is another business and needs other data.
-    pub fn find_or_start(
-        run_dir: &Path,
-        seed: u64,
-        locations: usize,
-        from: Option<DateTime<Utc>>,
-    ) -> anyhow::Result<State> {
+    pub fn find_or_start(run_dir: &Path, wanted: &Options) -> anyhow::Result<State> {
+        let Options { seed, locations, variants, from, .. } = *wanted;
         match State::find(run_dir)? {
             Some(state)
-                if state.seed == seed && state.locations == locations && from.is_none_or(|from| from == state.from) =>
+                if (state.seed, state.locations, state.variants) == (seed, locations, variants)
+                    && from.is_none_or(|from| from == state.from) =>
             {
                 Ok(state)
             }
             Some(state) => anyhow::bail!(
-                "this clone holds the business of seed {} with {} locations from {} on; ./dev reset first, or use the same",
+                "this clone holds the business of seed {} with {} locations and {} variants from {} on; ./dev reset first, \
+                 or use the same",
                 state.seed,
                 state.locations,
+                state.variants,
                 instant(state.from)
             ),
             None => {
@@ -71,6 +73,7 @@ impl State {
                 let state = State {
                     seed,
                     locations,
+                    variants,
                     device_secret: format!("{:032x}", rand::random::<u128>()),
                     from,
                     spans: Vec::new(),
@@ -126,6 +129,10 @@ impl State {
     }
 }
 
+fn all_variants() -> usize {
+    VARIANTS
+}
+
 fn instant(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Millis, true)
 }
@@ -135,12 +142,16 @@ mod tests {
     use super::*;
     use crate::demo::planner::{Issued, Planner};
 
+    fn wanted(seed: u64, locations: usize, from: Option<DateTime<Utc>>) -> Options {
+        Options { seed, locations, from, ..Options::default() }
+    }
+
     /// Bodies that a fresh business of this seed and begin sends.
     fn bodies(seed: u64, from: Option<DateTime<Utc>>) -> (State, Vec<String>) {
         let dir = tempfile::tempdir().unwrap();
-        let mut state = State::find_or_start(dir.path(), seed, 4, from).unwrap();
+        let mut state = State::find_or_start(dir.path(), &wanted(seed, 4, from)).unwrap();
         let span = state.open_span(dir.path(), 50).unwrap();
-        let business = Business::new(seed, 4);
+        let business = Business::new(seed, 4, VARIANTS);
         let issued = Issued { variants: vec![uuid::Uuid::nil(); 2_000], members: vec![uuid::Uuid::nil()] };
         let mut planner = Planner::new(&business, &issued, span).unwrap();
         let sales = std::iter::from_fn(|| planner.next_sale().unwrap());
@@ -162,22 +173,22 @@ mod tests {
     fn a_first_week_that_is_not_over_or_before_the_opening_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         for from in [Utc::now() - OPENING / 2, DateTime::UNIX_EPOCH] {
-            assert!(State::find_or_start(dir.path(), 1, 4, Some(from)).is_err());
+            assert!(State::find_or_start(dir.path(), &wanted(1, 4, Some(from))).is_err());
         }
-        State::find_or_start(dir.path(), 1, 4, None).unwrap();
-        assert!(State::find_or_start(dir.path(), 1, 4, Some(Utc::now() - OPENING * 2)).is_err());
+        State::find_or_start(dir.path(), &wanted(1, 4, None)).unwrap();
+        assert!(State::find_or_start(dir.path(), &wanted(1, 4, Some(Utc::now() - OPENING * 2))).is_err());
     }
 
     #[test]
     fn an_interrupted_span_comes_again_and_a_finished_one_is_followed() {
         let dir = tempfile::tempdir().unwrap();
-        let mut state = State::find_or_start(dir.path(), 1, 20, None).unwrap();
+        let mut state = State::find_or_start(dir.path(), &wanted(1, 20, None)).unwrap();
         let first = state.open_span(dir.path(), 100).unwrap();
-        let mut again = State::find_or_start(dir.path(), 1, 20, None).unwrap();
+        let mut again = State::find_or_start(dir.path(), &wanted(1, 20, None)).unwrap();
         assert_eq!(again.open_span(dir.path(), 999).unwrap(), first);
         again.close_span(dir.path()).unwrap();
         let next = again.open_span(dir.path(), 50).unwrap();
         assert_eq!((next.first, next.count, next.from), (100, 50, first.to));
-        assert!(State::find_or_start(dir.path(), 2, 20, None).is_err());
+        assert!(State::find_or_start(dir.path(), &wanted(2, 20, None)).is_err());
     }
 }

@@ -50,11 +50,19 @@ pub fn endpoints(file: &Path, layout: &Layout) -> Result<Endpoints> {
         redis: get("VORCA__REDIS__URL")?,
         clickhouse: get("VORCA__CLICKHOUSE__URL")?,
         clickhouse_native: values.get("VORCA_CLICKHOUSE_NATIVE").cloned(),
-        analyst: Credentials { login: "analyst_ro".to_owned(), password: get("VORCA_CLICKHOUSE_ANALYST_PASSWORD")? },
+        analyst: Credentials {
+            login: "analyst_ro".to_owned(),
+            password: get("VORCA_CLICKHOUSE_ANALYST_PASSWORD")?,
+            totp_secret: String::new(),
+        },
         admin: admin.collect(),
         bin_dir: layout.bin.clone(),
         run_dir,
-        owner: Credentials { login: get("VORCA_OWNER_LOGIN")?, password: get("VORCA_OWNER_PASSWORD")? },
+        owner: Credentials {
+            login: get("VORCA_OWNER_LOGIN")?,
+            password: get("VORCA_OWNER_PASSWORD")?,
+            totp_secret: values.get("VORCA_OWNER_TOTP_SECRET").cloned().unwrap_or_default(),
+        },
     })
 }
 

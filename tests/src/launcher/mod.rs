@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
+use crate::session::Session;
 use crate::stack::{self, Layout, Phase, Service, ServiceStatus, Stack};
 
 /// Starts the servers and waits for all of them, a line each.
@@ -64,7 +65,7 @@ fn print_endpoints(stack: &Stack) -> Result<()> {
     println!("  analyst      {} / {}", at.analyst.login, at.analyst.password);
     if !at.owner.login.is_empty() {
         println!("  API          {0}   try it: {0}/docs", at.api);
-        println!("  Owner        {} / {}", at.owner.login, at.owner.password);
+        println!("  Owner        {} / {}   code of the second factor: ./dev totp", at.owner.login, at.owner.password);
     }
     println!("  data, logs   {}", stack.layout().run.display());
     Ok(())
@@ -76,6 +77,16 @@ pub fn env() -> Result<()> {
         // Values hold no quote: addresses, paths of ours and alphanumeric passwords.
         println!("export {name}='{value}'");
     }
+    Ok(())
+}
+
+/// The code with which the Owner logs in now, and how to put the second factor on a telephone.
+pub fn totp() -> Result<()> {
+    let session = Session::of_owner(&Stack::attach()?.endpoints()?);
+    let (code, left) = session.code()?.context("the Owner has no second factor yet: ./dev up sets it up")?;
+    let secret = session.secret()?.unwrap_or_default();
+    println!("{code}");
+    eprintln!("  good for {left} s, and once; the secret for an authenticator of your own: {secret}");
     Ok(())
 }
 

@@ -51,12 +51,16 @@ pub fn up(options: &Options) -> Result<()> {
             stack.endpoints()?
         }
     };
+    enrol_owner(&endpoints)?;
     eprintln!("The platform is ready ({:.1} s). API: {}", begun.elapsed().as_secs_f64(), endpoints.api);
     if !options.no_demo {
         sell(&endpoints, options)?;
     }
     println!("\n  API          {0}   try it: {0}/docs", endpoints.api);
-    println!("  Owner        {} / {}", endpoints.owner.login, endpoints.owner.password);
+    println!(
+        "  Owner        {} / {}   code of the second factor: ./dev totp",
+        endpoints.owner.login, endpoints.owner.password
+    );
     if options.external.is_none() {
         if let Some(again) = State::find(&endpoints.run_dir)?.and_then(|state| state.again()) {
             println!("  the same sales again, after ./dev reset: {again}");
@@ -138,10 +142,16 @@ fn make_owner(stack: &Stack) -> Result<()> {
     endpoints.write(&stack::endpoints_file(stack.layout()))
 }
 
+/// Owners have a second factor: the first log-in sets it up, and this checkout keeps its secret.
+fn enrol_owner(endpoints: &Endpoints) -> Result<()> {
+    let owner = demo::owner(endpoints)?;
+    tokio::runtime::Runtime::new()?.block_on(owner.token()).map(drop).context("logging the Owner in")
+}
+
 /// What `create-owner --json` prints.
 pub fn owner_of(said: &str) -> Result<Credentials> {
     let made: MadeOwner = serde_json::from_str(said.trim()).context("create-owner printed no login and password")?;
-    Ok(Credentials { login: made.login, password: made.password })
+    Ok(Credentials { login: made.login, password: made.password, totp_secret: String::new() })
 }
 
 /// What `ingest-api worker verify` printed; None when it could not look.
@@ -166,6 +176,7 @@ fn sell(endpoints: &Endpoints, options: &Options) -> Result<()> {
         patience: standard.patience,
         rate: options.rate,
         locations: options.locations.or(known.as_ref().map(|it| it.locations)).unwrap_or(standard.locations),
+        variants: known.as_ref().map_or(standard.variants, |it| it.variants),
         seed: options.seed.or(known.as_ref().map(|it| it.seed)).unwrap_or(standard.seed),
         from: options.from,
     };
@@ -174,7 +185,7 @@ fn sell(endpoints: &Endpoints, options: &Options) -> Result<()> {
         "--rate is a number of sales a second above 0"
     );
     if known.is_some_and(|it| it.is_complete) && wanted.sales == 0 {
-        State::find_or_start(&endpoints.run_dir, wanted.seed, wanted.locations, wanted.from)?;
+        State::find_or_start(&endpoints.run_dir, &wanted)?;
         eprintln!("The data of last time is there; nothing is sold. To sell more: ./dev up --sales 1000");
         return Ok(());
     }

@@ -90,6 +90,8 @@ impl Victim {
             13 => self.add_to_slice().await,
             14 => self.swallow().await,
             15 => self.count_products_twice().await,
+            16 => self.change_audit_row().await,
+            17 => self.on_document(6, "delete from audit_log where target = 'sale/' || $1").await,
             _ => anyhow::bail!("no way to plant: {bug}"),
         }
     }
@@ -123,6 +125,14 @@ impl Victim {
         let document = self.document(nth).await?;
         sqlx::query(sql).bind(document).execute(&mut self.pg).await?;
         Ok(document.to_string())
+    }
+
+    /// The cashier of a sale is somebody else in the audit log.
+    async fn change_audit_row(&mut self) -> Result<String> {
+        let document = self.document(5).await?;
+        let query = "update audit_log set actor = gen_random_uuid() where target = 'sale/' || $1 returning audit_id";
+        let row: Uuid = sqlx::query_scalar(query).bind(document).fetch_one(&mut self.pg).await?;
+        Ok(row.to_string())
     }
 
     /// A second movement for a line that has one, with level and version in step: only I3 can tell.

@@ -16,6 +16,12 @@ fn recording(layout: &Layout, home: &Path) -> PathBuf {
     cache(layout, home).with_extension(format!("{run}.part"))
 }
 
+/// The quick compiler alone: beside a development build no server runs hot for long enough to earn back what the other one
+/// costs (a third of what a start does). Benchmarks run the release build and get both.
+pub fn compiler(layout: &Layout) -> Option<&'static str> {
+    (!layout.bin.ends_with("release")).then_some("-XX:TieredStopAtLevel=1")
+}
+
 /// The option that uses the cache, or the one that records it. A throwaway stack records nothing: its end must be quick.
 pub fn aot(layout: &Layout, home: &Path) -> Option<String> {
     let cache = cache(layout, home);

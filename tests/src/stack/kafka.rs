@@ -104,6 +104,7 @@ pub fn command(layout: &Layout) -> Result<Command> {
             "-XX:+ExitOnOutOfMemoryError",
         ])
         .args(["-Djava.awt.headless=true"])
+        .args(jvm::compiler(layout))
         .arg(format!("-Dlog4j2.configurationFile=file:{}", layout.run.join("kafka/log4j2.xml").display()))
         .args(jvm::aot(layout, &layout.kafka_home))
         .args(["-cp", &class_path(layout)?, "kafka.Kafka"])

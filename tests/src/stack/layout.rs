@@ -38,6 +38,7 @@ const PORTS: &[&str] = &[
 const PASSWORDS: &[&str] = &[
     "postgres",
     "vorca",
+    "vorca-app",
     "vorca-vault",
     "registry",
     "redis",
@@ -223,6 +224,16 @@ impl Layout {
     /// What personal data is kept under: the master key, and the key of look-ups.
     pub fn privacy_keys(&self) -> [(&'static str, PathBuf); 2] {
         ["MASTER_KEYS", "LOOKUP_KEY"].map(|name| (name, self.run.join(format!("privacy-{}", name.to_lowercase()))))
+    }
+
+    /// Private key of the audit log.
+    pub fn audit_key(&self) -> PathBuf {
+        self.run.join("audit-key.pem")
+    }
+
+    /// Its public key, as `verify` reads it.
+    pub fn audit_public_key(&self) -> PathBuf {
+        self.run.join("audit-key.pub")
     }
 
     pub fn java(&self) -> PathBuf {

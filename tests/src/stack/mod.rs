@@ -228,6 +228,7 @@ impl Stack {
             ("VORCA_CLICKHOUSE_SINK_PASSWORD", id.password("clickhouse-sink").to_owned()),
             ("VORCA_CLICKHOUSE_API_PASSWORD", id.password("clickhouse-api").to_owned()),
             ("VORCA_CLICKHOUSE_ANALYST_PASSWORD", id.password("clickhouse-analyst").to_owned()),
+            ("VORCA_AUDIT_PUBLIC_KEYS", vorca::audit_public_key(&self.layout)),
             (crate::endpoints::ENDPOINTS_VARIABLE, endpoints_file(&self.layout).display().to_string()),
             ("VORCA_RUN_DIR", self.layout.run.display().to_string()),
             ("VORCA_TEST_RUN_DIR", self.layout.run.display().to_string()),
@@ -264,6 +265,7 @@ fn endpoints_of(layout: &Layout, id: &Identity) -> Endpoints {
         analyst: crate::endpoints::Credentials {
             login: "analyst_ro".to_owned(),
             password: id.password("clickhouse-analyst").to_owned(),
+            totp_secret: String::new(),
         },
         admin: admin.collect(),
         bin_dir: layout.bin.clone(),
@@ -287,6 +289,24 @@ fn detach(command: &mut Command) {
     // SAFETY: setsid is async-signal-safe and touches no memory of the parent.
     unsafe {
         command.pre_exec(|| nix::unistd::setsid().map(drop).map_err(std::io::Error::from));
+    }
+}
+
+/// The child is killed when the thread that starts it ends, however that ends.
+#[allow(unsafe_code)] // pre_exec is the only way to act between fork and exec.
+pub fn die_with_this_thread(command: &mut Command) {
+    let parent = nix::unistd::getpid();
+    let before_exec = move || {
+        nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+        // The parent may have died before the line above took effect.
+        if nix::unistd::getppid() != parent {
+            return Err(std::io::Error::from(nix::errno::Errno::ESRCH));
+        }
+        Ok(())
+    };
+    // SAFETY: prctl and getppid are async-signal-safe; nothing is allocated and no lock is taken.
+    unsafe {
+        command.pre_exec(before_exec);
     }
 }
 

@@ -68,6 +68,7 @@ pub fn prepare(layout: &Layout, identity: &Identity) -> Result<()> {
     let data = data(layout);
     end_leftovers(&data);
     if data.join("vorca.made").exists() {
+        make_app_role(&folder, &data, identity)?;
         return make_vault(&folder, &data, identity);
     }
     if data.exists() {
@@ -95,22 +96,47 @@ pub fn prepare(layout: &Layout, identity: &Identity) -> Result<()> {
     if !made.status.success() {
         bail!("initdb failed: {}", String::from_utf8_lossy(&made.stderr).trim());
     }
-    make_databases(&folder, &data, identity, &["vorca", "registry"])?;
+    make_databases(&folder, &data, identity, &["vorca", "registry"]).context("making the databases")?;
     fs::write(data.join("vorca.made"), "")?;
+    make_app_role(&folder, &data, identity)?;
     make_vault(&folder, &data, identity)
 }
 
-/// Once, also in a cluster from before there was a key store.
+/// The key store of personal data. A cluster of an earlier build gets it too.
 fn make_vault(folder: &Path, data: &Path, identity: &Identity) -> Result<()> {
     if data.join("vault.made").exists() {
         return Ok(());
     }
-    make_databases(folder, data, identity, &["vorca-vault"])?;
+    make_databases(folder, data, identity, &["vorca-vault"]).context("making the key store")?;
     Ok(fs::write(data.join("vault.made"), "")?)
 }
 
-/// In single-user mode, before anything listens: for each name a role and a database that no other role may look into.
+/// For each name a role and a database that no other role may look into.
 fn make_databases(folder: &Path, data: &Path, identity: &Identity, names: &[&str]) -> Result<()> {
+    let mut statements = Vec::new();
+    for name in names {
+        let role = name.replace('-', "_");
+        statements.push(format!("create role {role} login password '{}'", identity.password(name)));
+        statements.push(format!("create database {role} owner {role}"));
+        statements.push(format!("revoke connect on database {role} from public"));
+    }
+    run_single(folder, data, &statements)
+}
+
+/// The role of Vorca's processes, which owns nothing. A cluster of an earlier build gets it too.
+fn make_app_role(folder: &Path, data: &Path, identity: &Identity) -> Result<()> {
+    if data.join("vorca_app.made").exists() {
+        return Ok(());
+    }
+    let role = format!("create role vorca_app login password '{}'", identity.password("vorca-app"));
+    let rights = "grant connect on database vorca to vorca_app".to_owned();
+    run_single(folder, data, &[role, rights]).context("making the role of the application")?;
+    fs::write(data.join("vorca_app.made"), "")?;
+    Ok(())
+}
+
+/// In single-user mode, before anything listens.
+fn run_single(folder: &Path, data: &Path, statements: &[String]) -> Result<()> {
     let mut single = Command::new(programs()?.join("postgres"));
     run_as(&mut single)?;
     let mut child = single
@@ -125,23 +151,20 @@ fn make_databases(folder: &Path, data: &Path, identity: &Identity, names: &[&str
         .spawn()
         .context("starting postgres --single")?;
     let mut input = child.stdin.take().context("stdin of postgres --single")?;
-    for name in names {
-        let role = name.replace('-', "_");
-        writeln!(input, "create role {role} login password '{}'", identity.password(name))?;
-        writeln!(input, "create database {role} owner {role}")?;
-        writeln!(input, "revoke connect on database {role} from public")?;
+    for statement in statements {
+        writeln!(input, "{statement}")?;
     }
     drop(input);
     let done = child.wait_with_output()?;
     let said = String::from_utf8_lossy(&done.stderr).into_owned();
     if !done.status.success() || said.contains("ERROR") || said.contains("FATAL") {
-        bail!("making the databases failed: {}", said.trim());
+        bail!("postgres --single: {}", said.trim());
     }
     Ok(())
 }
 
 /// A server whose parent was killed may still be writing: a new one must not start before the last of it is gone.
-fn end_leftovers(data: &Path) {
+pub fn end_leftovers(data: &Path) {
     let deadline = Instant::now() + Duration::from_secs(5);
     loop {
         let left = process::working_in(data);
@@ -195,7 +218,12 @@ pub fn vault_url(identity: &Identity) -> String {
     format!("postgres://vorca_vault:{password}@127.0.0.1:{port}/vorca_vault")
 }
 
-/// For Vorca's processes: owner of the database `vorca` and of nothing else.
+/// For Vorca's processes: adds to the ledgers and owns nothing.
+pub fn app_url(identity: &Identity) -> String {
+    format!("postgres://vorca_app:{}@127.0.0.1:{}/vorca", identity.password("vorca-app"), identity.port("postgres"))
+}
+
+/// For migrations and operators: owner of the database `vorca` and of nothing else.
 pub fn vorca_url(identity: &Identity) -> String {
     format!("postgres://vorca:{}@127.0.0.1:{}/vorca", identity.password("vorca"), identity.port("postgres"))
 }

@@ -18,7 +18,7 @@ use self::child::Running;
 use self::supervised::{State, Supervised};
 use super::control::{Answer, Phase, Request, Service, Status};
 use super::layout::{Identity, Layout};
-use super::process::{self, Identified};
+use super::process::Identified;
 use super::{READY_LIMIT, postgres, vorca};
 use crate::endpoints::write_private;
 
@@ -46,7 +46,8 @@ fn note(text: &str) {
     eprintln!("{} {text}", chrono::Utc::now().format("%Y-%m-%dT%H:%M:%S%.3fZ"));
 }
 
-/// Runs until it is told to end (socket or SIGTERM), or until `owner` is gone.
+/// Runs until it is told to end (socket or SIGTERM), or until `owner` is gone. Ends its children in order; those of a
+/// throwaway stack at once.
 pub fn run(layout: Layout, owner: Option<i32>) -> Result<()> {
     let owner = match owner {
         Some(pid) => Some(Identified::of(pid).context("the process this stack belongs to has ended")?),
@@ -73,6 +74,7 @@ pub fn run(layout: Layout, owner: Option<i32>) -> Result<()> {
     supervisor.obey(&inbox, owner);
     fs::remove_file(&socket).ok();
     if supervisor.layout.throwaway {
+        postgres::end_leftovers(&postgres::data(&supervisor.layout));
         fs::remove_dir_all(&supervisor.layout.run).context("removing the run folder")?;
     } else {
         fs::remove_file(supervisor.layout.state_file()).ok();
@@ -117,7 +119,7 @@ impl Supervisor {
             .map_err(|(_, error)| anyhow!("another supervisor already runs here ({error})"))?;
         end_leftovers(&layout);
         let identity = layout.settle_identity()?;
-        vorca::make_signing_key(&layout)?;
+        vorca::make_keys(&layout)?;
         vorca::make_privacy_keys(&layout)?;
         super::endpoints_of(&layout, &identity).write(&super::endpoints_file(&layout))?;
         let services = Service::all().map(Supervised::new).collect();
@@ -191,10 +193,7 @@ impl Supervisor {
         let it = self.services.iter_mut().find(|it| it.service == service).context("unknown service")?;
         let State::Running(running) = &mut it.state else { anyhow::bail!("{service} does not run") };
         running.kill_asked |= !matches!(signal, Signal::SIGSTOP | Signal::SIGCONT);
-        // Postgres' own children leave its process group.
-        let family = if service == Service::Postgres { process::working_in(&data) } else { Vec::new() };
-        running.identified.signal(signal);
-        family.iter().filter(|it| it.pid != running.identified.pid).for_each(|it| it.signal(signal));
+        running.signal_all(service, &data, signal);
         note(&format!("{service}: {signal} as asked"));
         Ok(())
     }
@@ -270,7 +269,11 @@ impl Supervisor {
         if let Ok(Some(exit)) = running.child.try_wait() {
             return self.services[index].ended(&self.layout, &running, exit);
         }
-        if !wanted && self.may_stop(service) {
+        if self.ending && self.layout.throwaway {
+            // Nobody will ever read what an orderly end would write, such as the checkpoint of all test databases.
+            running.stop_sent.get_or_insert_with(Instant::now);
+            running.signal_all(service, &postgres::data(&self.layout), Signal::SIGKILL);
+        } else if !wanted && self.may_stop(service) {
             running.stop(service);
         } else if !running.ready {
             if running.is_ready(&self.layout, &self.identity, service) {

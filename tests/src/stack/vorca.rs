@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use aws_lc_rs::signature::Ed25519KeyPair;
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 
 use super::layout::{Identity, Layout};
 use super::{Service, clickhouse, http, kafka, postgres, redis, registry};
@@ -46,7 +48,10 @@ pub fn role(service: Service) -> Option<(&'static str, &'static str)> {
 /// Sections of configuration a process may read.
 #[derive(Clone, Copy)]
 enum Section {
+    /// As the application: no ledger can be changed.
     Postgres,
+    /// As the owner of the tables.
+    PostgresOwner,
     Kafka,
     Registry,
     Redis,
@@ -54,16 +59,20 @@ enum Section {
     ClickHouse(&'static str),
     Http,
     Auth,
+    AuditKey,
+    AuditPublicKey,
     Privacy,
 }
 
-use Section::{Auth, ClickHouse, Http, Kafka, Postgres, Privacy, Redis, Registry};
+use Section::{
+    AuditKey, AuditPublicKey, Auth, ClickHouse, Http, Kafka, Postgres, PostgresOwner, Privacy, Redis, Registry,
+};
 
 fn sections(service: Service) -> &'static [Section] {
     match service {
         Service::Api => &[Postgres, Http, Auth, Privacy, ClickHouse("vorca_api")],
         Service::Relay => &[Postgres, Kafka],
-        Service::Worker => &[Postgres, Kafka, Registry, Privacy],
+        Service::Worker => &[Postgres, Kafka, Registry, AuditKey, Privacy],
         Service::Stock | Service::Loyalty => &[Kafka, Registry],
         Service::ClickHouseSink => &[Kafka, Registry, ClickHouse("vorca_sink")],
         Service::ViewSink => &[Kafka, Registry, Redis],
@@ -73,10 +82,10 @@ fn sections(service: Service) -> &'static [Section] {
 
 fn job_sections(job: Job) -> &'static [Section] {
     match job {
-        Job::Migrate => &[Postgres, Kafka, Registry, Privacy],
+        Job::Migrate => &[PostgresOwner, Kafka, Registry, Privacy],
         Job::MigrateClickHouse => &[ClickHouse("vorca_migrate")],
-        Job::CreateOwner => &[Postgres],
-        Job::Verify => &[Postgres, Kafka, Registry, Redis, ClickHouse("vorca_migrate")],
+        Job::CreateOwner => &[PostgresOwner],
+        Job::Verify => &[Postgres, Kafka, Registry, Redis, ClickHouse("vorca_migrate"), AuditPublicKey],
         Job::Redrive => &[Kafka],
         Job::RotateMasterKey => &[Privacy],
     }
@@ -86,7 +95,8 @@ fn fill(env: &mut BTreeMap<String, String>, layout: &Layout, identity: &Identity
     let mut set = |key: &str, value: String| env.insert(key.to_owned(), value);
     for section in sections {
         match section {
-            Postgres => drop(set("VORCA__POSTGRES__URL", postgres::vorca_url(identity))),
+            Postgres => drop(set("VORCA__POSTGRES__URL", postgres::app_url(identity))),
+            PostgresOwner => drop(set("VORCA__POSTGRES__URL", postgres::vorca_url(identity))),
             Kafka => drop(set("VORCA__KAFKA__BROKERS", kafka::brokers(identity))),
             Registry => drop(set("VORCA__REGISTRY__URL", registry::url(identity))),
             Redis => drop(set("VORCA__REDIS__URL", redis::url(identity))),
@@ -104,6 +114,10 @@ fn fill(env: &mut BTreeMap<String, String>, layout: &Layout, identity: &Identity
                 }
             }
             Auth => drop(set("VORCA__AUTH__SIGNING_KEY_FILE", layout.signing_key().display().to_string())),
+            AuditKey => drop(set("VORCA__AUDIT__SIGNING_KEY_FILE", layout.audit_key().display().to_string())),
+            AuditPublicKey => {
+                drop(set("VORCA__AUDIT__PUBLIC_KEYS_FILE", layout.audit_public_key().display().to_string()));
+            }
         }
     }
 }
@@ -164,23 +178,37 @@ pub fn make_privacy_keys(layout: &Layout) -> Result<()> {
     for (_, path) in layout.privacy_keys().into_iter().filter(|(_, path)| !path.exists()) {
         let mut bytes = [0; 32];
         aws_lc_rs::rand::fill(&mut bytes).ok().context("random bytes")?;
-        write_private(&path, base64::engine::general_purpose::STANDARD.encode(bytes).as_bytes())?;
+        write_private(&path, STANDARD.encode(bytes).as_bytes())?;
     }
     Ok(())
 }
 
-/// The key that signs access tokens: Ed25519, PKCS#8 PEM, made once per run folder.
-pub fn make_signing_key(layout: &Layout) -> Result<()> {
-    let path = layout.signing_key();
-    if path.exists() {
-        return Ok(());
+/// The keys that sign access tokens and the audit log, and the public one of the latter; made once per run folder.
+pub fn make_keys(layout: &Layout) -> Result<()> {
+    fs::create_dir_all(&layout.run)?;
+    if !layout.signing_key().exists() {
+        make_key(&layout.signing_key())?;
     }
-    let random = aws_lc_rs::rand::SystemRandom::new();
-    let document = Ed25519KeyPair::generate_pkcs8v1(&random).ok().context("making an Ed25519 key")?;
-    let encoded = base64::engine::general_purpose::STANDARD.encode(document.as_ref());
+    if !layout.audit_public_key().exists() {
+        let public = make_key(&layout.audit_key())?;
+        fs::write(layout.audit_public_key(), STANDARD.encode(public) + "\n")?;
+    }
+    Ok(())
+}
+
+/// The public key of the audit log; empty before the first start.
+pub fn audit_public_key(layout: &Layout) -> String {
+    fs::read_to_string(layout.audit_public_key()).unwrap_or_default().trim().to_owned()
+}
+
+/// An Ed25519 key in PKCS#8 PEM; its public part.
+fn make_key(path: &Path) -> Result<Vec<u8>> {
+    let pair = Ed25519KeyPair::generate().ok().context("making an Ed25519 key")?;
+    let document = pair.to_pkcs8v1().ok().context("writing an Ed25519 key")?;
+    let encoded = STANDARD.encode(document.as_ref());
     let mut lines = vec!["-----BEGIN PRIVATE KEY-----"];
     lines.extend(encoded.as_bytes().chunks(64).filter_map(|chunk| std::str::from_utf8(chunk).ok()));
     lines.push("-----END PRIVATE KEY-----\n");
-    fs::create_dir_all(&layout.run)?;
-    write_private(&path, lines.join("\n").as_bytes())
+    write_private(path, lines.join("\n").as_bytes())?;
+    Ok(pair.public_key().as_ref().to_vec())
 }

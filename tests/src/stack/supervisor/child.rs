@@ -4,6 +4,7 @@
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ use nix::sys::signal::{SigSet, Signal};
 use super::note;
 use crate::stack::control::Service;
 use crate::stack::layout::{Identity, Layout};
-use crate::stack::process::Identified;
+use crate::stack::process::{self, Identified};
 use crate::stack::{clickhouse, kafka, postgres, redis, registry, vorca};
 
 const LARGE_LOG: u64 = 64 << 20;
@@ -100,6 +101,13 @@ impl Running {
                 ours => vorca::is_ready(identity, ours),
             };
         self.ready
+    }
+
+    /// Signals every process of the service: Postgres' own children leave its process group, and work in `data`.
+    pub(super) fn signal_all(&self, service: Service, data: &Path, signal: Signal) {
+        let family = if service == Service::Postgres { process::working_in(data) } else { Vec::new() };
+        self.identified.signal(signal);
+        family.iter().filter(|it| it.pid != self.identified.pid).for_each(|it| it.signal(signal));
     }
 
     /// Asks the process to stop as its service wants to be asked, and kills it when it has had its time.

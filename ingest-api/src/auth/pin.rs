@@ -1,0 +1,251 @@
+//! Cashiers at a till: a PIN inside the enrolled device. Signing in online issues a lease, with which the device lets the
+//! cashier in again by itself: its verifier is an argon2id hash not of the PIN but of the device's signature over it, so
+//! without the key inside the device nobody can even try PINs.
+
+use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chrono::{DateTime, TimeDelta, Utc};
+use runtime::pg::PgTx;
+use schemas::ids::{LocationId, TerminalId};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::access::{Access, Permission};
+use crate::app::AppState;
+use crate::audit::{self, Entry};
+use crate::auth::attempts::{Attempt, Locked, Target};
+use crate::auth::in_charge;
+use crate::auth::principals;
+use crate::checks::{CODE_CHARS_MAX, Checks};
+use crate::context::Context;
+use crate::db::credentials::{self, Credentials};
+use crate::db::{leases as db, sign_in_policy};
+use crate::edits::json_response;
+use crate::error::ApiError;
+use crate::extract::{Body, PathId, Valid};
+
+const PIN_DIGITS_MIN: usize = 4;
+const PIN_DIGITS_MAX: usize = 12;
+const SIGNATURE_CHARS_MAX: usize = 128;
+
+fn check_pin(checks: &mut Checks, pointer: &str, pin: &str) {
+    let is_sized = (PIN_DIGITS_MIN..=PIN_DIGITS_MAX).contains(&pin.len());
+    checks.that(is_sized && pin.bytes().all(|byte| byte.is_ascii_digit()), pointer, "must be 4 to 12 digits");
+}
+
+/// A new PIN; null takes the present one away.
+#[derive(Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewPin {
+    /// 4 to 12 digits: not one digit over and over, and no row of digits up or down.
+    pub pin: Option<String>,
+}
+
+impl Body for NewPin {
+    const BYTES_MAX: usize = 16 << 10;
+    fn check(&mut self, checks: &mut Checks) {
+        let Some(pin) = &self.pin else { return };
+        check_pin(checks, "/pin", pin);
+        let steps: Vec<i16> = pin.as_bytes().windows(2).map(|pair| i16::from(pair[1]) - i16::from(pair[0])).collect();
+        let is_row = steps.iter().all(|step| *step == steps[0]) && steps.first().is_some_and(|step| step.abs() <= 1);
+        checks.that(!is_row, "/pin", "is among the first that are guessed");
+    }
+}
+
+/// Whether a user has a PIN.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct PinSet {
+    pub user_id: Uuid,
+    pub has_pin: bool,
+}
+
+/// `POST /users/{user_id}/pin`: ends the user's leases, which carry the PIN of before.
+pub async fn set_pin(
+    State(app): State<AppState>,
+    access: Access,
+    context: Context,
+    PathId(user_id): PathId,
+    Valid(NewPin { pin }): Valid<NewPin>,
+) -> Result<Response, ApiError> {
+    let hash = match pin {
+        Some(pin) => Some(app.auth.passwords.hash(pin).await?),
+        None => None,
+    };
+    let has_pin = hash.is_some();
+    app.writer
+        .write((access, context, user_id, hash), |tx, (access, context, user_id, hash)| {
+            Box::pin(async move {
+                in_charge(tx, access, *user_id).await?;
+                credentials::set_pin(tx, *user_id, hash.as_deref()).await?;
+                db::revoke_of_cashier(tx, *user_id, "PIN changed").await?;
+                let entry = Entry::done(&access.principal, "user.pin", format!("user/{user_id}"));
+                audit::record(tx, context, entry).await?;
+                Ok::<_, ApiError>(())
+            })
+        })
+        .await?;
+    json_response(StatusCode::OK, &PinSet { user_id, has_pin })
+}
+
+/// A cashier at a till. The device signs the text `vorca-pin\n<terminal_id>\n<cashier_code>\n<pin>`.
+#[derive(Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PinSignIn {
+    /// The user's code, as on receipts.
+    pub cashier_code: String,
+    pub pin: String,
+    /// Ed25519 with the device key, base64url without padding.
+    pub signature: String,
+}
+
+impl Body for PinSignIn {
+    const BYTES_MAX: usize = 16 << 10;
+    fn check(&mut self, checks: &mut Checks) {
+        checks.text("/cashier_code", &mut self.cashier_code, CODE_CHARS_MAX);
+        check_pin(checks, "/pin", &self.pin);
+        checks.that(self.signature.len() <= SIGNATURE_CHARS_MAX, "/signature", "is too long");
+    }
+}
+
+/// The text that a device signs; offline it signs it again and compares the signature with the lease's verifier.
+pub fn signed_text(terminal_id: Uuid, cashier_code: &str, pin: &str) -> String {
+    format!("vorca-pin\n{terminal_id}\n{cashier_code}\n{pin}")
+}
+
+/// A lease as the device keeps it.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct IssuedLease {
+    pub lease_id: Uuid,
+    pub terminal_id: Uuid,
+    pub location_id: Uuid,
+    pub cashier_id: Uuid,
+    pub cashier_code: String,
+    /// argon2id of the signature's text (base64url without padding). Five wrong PINs in a row lock the lease on the device.
+    pub verifier: String,
+    /// What the cashier may do there, as it is now.
+    pub permissions: Vec<String>,
+    pub issued_at: DateTime<Utc>,
+    pub expires_at: DateTime<Utc>,
+}
+
+enum Outcome {
+    Issued(Box<IssuedLease>),
+    Wrong,
+    Locked(Locked),
+}
+
+struct Input {
+    access: Access,
+    context: Context,
+    terminal: (TerminalId, LocationId),
+    device_key: Vec<u8>,
+    code: String,
+    known: Option<Credentials>,
+    is_right: bool,
+    verifier: String,
+    now: DateTime<Utc>,
+}
+
+/// `POST /auth/pin`. A wrong PIN, an unknown cashier, one who may not sell there and a signature that is not the device's
+/// are 401, whichever it is.
+pub async fn sign_in(
+    State(app): State<AppState>,
+    access: Access,
+    context: Context,
+    Valid(asked): Valid<PinSignIn>,
+) -> Result<Response, ApiError> {
+    let (terminal, now) = (access.require_terminal()?, Utc::now());
+    let known = credentials::of_code(&app.reads, &asked.cashier_code).await?.filter(|user| user.is_active);
+    let device_key = crate::db::terminals::device_key(&app.reads, terminal.0.0).await?;
+    let device_key = device_key.ok_or_else(ApiError::unauthenticated)?;
+    let text = signed_text(terminal.0.0, &asked.cashier_code, &asked.pin);
+    let is_signed = URL_SAFE_NO_PAD.decode(&asked.signature).is_ok_and(|signature| {
+        UnparsedPublicKey::new(&ED25519, &device_key).verify(text.as_bytes(), &signature).is_ok()
+    });
+    let stored = known.as_ref().and_then(|user| user.pin_hash.clone());
+    let checked = app.auth.passwords.check(asked.pin, stored).await?;
+    let is_right = checked.is_right && is_signed;
+    let verifier = if is_right { app.auth.passwords.hash(asked.signature).await? } else { String::new() };
+    let code = asked.cashier_code;
+    let input = Input { access, context, terminal, device_key, code, known, is_right, verifier, now };
+    match app.writer.write(input, |tx, input| Box::pin(judge(tx, input))).await? {
+        Outcome::Issued(lease) => json_response(StatusCode::CREATED, &lease),
+        Outcome::Wrong => Err(ApiError::unauthenticated()),
+        Outcome::Locked(locked) => Err(locked.problem(now)),
+    }
+}
+
+async fn judge(tx: &mut PgTx, input: &Input) -> Result<Outcome, ApiError> {
+    let Input { access, context, terminal: (terminal, location), code, known, now, .. } = input;
+    let cashier = known.as_ref().map(|user| user.user_id).unwrap_or_default();
+    let entry = Entry::done(&access.principal, "auth.pin", format!("user/{cashier}")).at(*location);
+    let attempt = match Attempt::begin(tx, vec![Target::pin(terminal.0, code)], *now).await? {
+        Ok(attempt) => attempt,
+        Err(locked) => {
+            audit::record(tx, context, entry.refused().because("locked")).await?;
+            return Ok(Outcome::Locked(locked));
+        }
+    };
+    let may = match known {
+        Some(known) if input.is_right => permissions(tx, known, *location).await?,
+        _ => Vec::new(),
+    };
+    // Re-enrolled or retired since it was looked at: the lease would be for a device that is gone.
+    let is_same_device =
+        crate::db::terminals::device_key(&mut **tx, terminal.0).await?.as_ref() == Some(&input.device_key);
+    let Some(user) = known.as_ref().filter(|_| may.contains(&Permission::Sell) && is_same_device) else {
+        if attempt.failed(tx).await? {
+            db::revoke_of_terminal(tx, terminal.0, Some(cashier), "PIN guessed at").await?;
+        }
+        audit::record(tx, context, entry.refused()).await?;
+        return Ok(Outcome::Wrong);
+    };
+    attempt.succeeded(tx).await?;
+    let lease = issue(tx, input, user, &may).await?;
+    audit::record(tx, context, entry).await?;
+    Ok(Outcome::Issued(Box::new(lease)))
+}
+
+/// What a user whose PIN is still the one that was compared may do at this location.
+async fn permissions(tx: &mut PgTx, known: &Credentials, location: LocationId) -> Result<Vec<Permission>, ApiError> {
+    let present = credentials::lock(tx, known.user_id).await?;
+    let is_same = present.is_some_and(|now| now.is_active && now.pin_hash == known.pin_hash);
+    let Some(principal) = principals::user(tx, known.user_id).await?.filter(|_| is_same) else { return Ok(Vec::new()) };
+    let held = |permission: &&Permission| **permission != Permission::Public && principal.may(**permission, location);
+    Ok(Permission::ALL.iter().filter(held).copied().collect())
+}
+
+async fn issue(tx: &mut PgTx, input: &Input, user: &Credentials, may: &[Permission]) -> Result<IssuedLease, ApiError> {
+    let Input { terminal: (terminal, location), device_key, verifier, now, .. } = input;
+    let hours = sign_in_policy::find(&mut **tx).await?.lease_hours;
+    let permissions: Vec<String> = may.iter().map(|permission| permission.name()).collect();
+    let (lease_id, expires_at) = (Uuid::now_v7(), *now + TimeDelta::hours(hours.into()));
+    let new = db::NewLease {
+        lease_id,
+        terminal_id: terminal.0,
+        location_id: location.0,
+        cashier_id: user.user_id,
+        device_public_key: device_key,
+        verifier,
+        permissions: &permissions,
+        issued_at: *now,
+        expires_at,
+    };
+    db::insert(tx, &new).await?;
+    Ok(IssuedLease {
+        lease_id,
+        terminal_id: terminal.0,
+        location_id: location.0,
+        cashier_id: user.user_id,
+        cashier_code: user.code.clone(),
+        verifier: verifier.clone(),
+        permissions,
+        issued_at: *now,
+        expires_at,
+    })
+}

@@ -1,0 +1,26 @@
+-- Rights of the application's role, the same after every migration: it reads everything, adds to ledgers (the tables
+-- with the trigger append_only) and never changes, deletes or empties what they hold. It owns nothing, so it cannot
+-- take a trigger away either.
+do $$
+declare
+    item record;
+begin
+    if not exists (select from pg_roles where rolname = 'vorca_app') then
+        return;
+    end if;
+    grant usage on schema public to vorca_app;
+    grant usage on all sequences in schema public to vorca_app;
+    grant execute on function make_outbox_partition(date), drop_outbox_partition(date) to vorca_app;
+    for item in
+        select c.oid::regclass as name,
+               case when c.relname = '_sqlx_migrations' then 'select'
+                    when exists (select from pg_trigger t where t.tgrelid = c.oid and t.tgname = 'append_only')
+                    then 'select, insert'
+                    else 'select, insert, update, delete' end as rights
+        from pg_class c
+        where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p') and not c.relispartition
+    loop
+        execute format('revoke all on table %s from vorca_app', item.name);
+        execute format('grant %s on table %s to vorca_app', item.rights, item.name);
+    end loop;
+end $$;

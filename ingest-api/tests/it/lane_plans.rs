@@ -1,0 +1,59 @@
+//! What a lane looks up it finds by descending an index, also when it planned its statements while the tables were empty.
+
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{Connection, PgConnection};
+
+use crate::rig::{Rig, Size, code};
+
+/// Tables a lane reads and, in the same business, sales fill.
+const TABLES: [&str; 6] = ["documents", "idempotency_keys", "stock_levels", "loyalty_accounts", "streams", "terminals"];
+const ROUNDS: usize = 400;
+/// Three stock rows, each read twice, what an update leaves behind until it is cleaned up, and small tables that are read
+/// as a whole as long as they are small. A table that is read as a whole for every batch makes hundreds.
+const ROWS_A_SALE_MAX: i64 = 60;
+
+#[sqlx::test(migrations = "../migrations/postgres")]
+async fn a_sale_in_a_new_business_reads_a_few_rows(pool: PgPoolOptions, options: PgConnectOptions) {
+    let rig = Rig::start(pool, options.clone(), Size { tills: 2, variants: 40, ..Size::default() }).await;
+    sell_and_count(rig, options).await;
+}
+
+/// The planner believes a table that was looked at while it was empty to be empty.
+#[sqlx::test(migrations = "../migrations/postgres")]
+async fn a_sale_reads_a_few_rows_whatever_the_statistics_say(pool: PgPoolOptions, options: PgConnectOptions) {
+    let rig = Rig::start(pool, options.clone(), Size { tills: 2, variants: 40, ..Size::default() }).await;
+    sqlx::query("analyze").execute(&rig.pool).await.unwrap();
+    sell_and_count(rig, options).await;
+}
+
+async fn sell_and_count(rig: Rig, options: PgConnectOptions) {
+    let before = rows_read(&options).await;
+    for round in 0..ROUNDS {
+        let of = |till: usize| [round % 40, (round + 7 * till + 1) % 40, (round + 13) % 40];
+        let (left, right) = (rig.till(0, 0), rig.till(0, 1));
+        let (mut a, b) = (rig.sale(left, &of(0)), rig.sale(right, &of(1)));
+        a.customer_id = Some(rig.customers[round % 2]);
+        let (a, b) = tokio::join!(rig.sell(left, &a), rig.sell(right, &b));
+        assert_eq!((code(&a), code(&b)), ((201, ""), (201, "")));
+    }
+    // A session writes down what it read when it ends.
+    rig.close().await;
+    let sales = 2 * ROUNDS as i64;
+    for ((table, was), (_, read)) in before.into_iter().zip(rows_read(&options).await) {
+        let (read, most) = (read - was, ROWS_A_SALE_MAX * sales);
+        println!("{sales} sales read {read} rows of {table}");
+        assert!(read <= most, "{sales} sales read {read} rows of {table}, {most} at most are expected");
+    }
+}
+
+/// Rows that index entries and sequential scans led to, table by table.
+async fn rows_read(options: &PgConnectOptions) -> Vec<(&'static str, i64)> {
+    let mut conn = PgConnection::connect_with(options).await.unwrap();
+    let sql = "select (select coalesce(sum(idx_tup_read), 0) from pg_stat_user_indexes where relname = $1)::bigint
+                    + (select coalesce(sum(seq_tup_read), 0) from pg_stat_user_tables where relname = $1)::bigint";
+    let mut all = Vec::new();
+    for table in TABLES {
+        all.push((table, sqlx::query_scalar(sql).bind(table).fetch_one(&mut conn).await.unwrap()));
+    }
+    all
+}
