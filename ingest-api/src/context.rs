@@ -10,9 +10,11 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
+use runtime::card_data;
 use runtime::config::TrustedProxies;
 use uuid::Uuid;
 
+use crate::card_filter;
 use crate::error::{ApiError, REQUEST_ID};
 
 const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-request-id");
@@ -90,8 +92,12 @@ fn context_of(headers: &HeaderMap, peer: Option<IpAddr>, proxies: &TrustedProxie
     let given = headers.get(REQUEST_ID_HEADER).and_then(|value| value.to_str().ok()).filter(|id| {
         (1..=REQUEST_ID_CHARS_MAX).contains(&id.len())
             && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+            && (card_data::is_uuid(id) || !card_data::is_in(id))
     });
-    let trace = headers.get("traceparent").and_then(|value| value.to_str().ok()).filter(|text| is_trace_parent(text));
+    let trace = headers
+        .get("traceparent")
+        .and_then(|value| value.to_str().ok())
+        .filter(|text| is_trace_parent(text) && !holds_number(text));
     Context {
         request_id: given.map_or_else(|| Uuid::now_v7().to_string(), str::to_owned),
         trace_parent: trace.map_or_else(new_trace, str::to_owned),
@@ -131,6 +137,11 @@ fn is_trace_parent(text: &str) -> bool {
         && bytes[36..52].iter().any(|byte| *byte != b'0')
 }
 
+/// A trace goes far, up to the analysts: one whose ids could be read as a card number is replaced.
+fn holds_number(trace_parent: &str) -> bool {
+    trace_parent.split('-').any(card_data::is_in)
+}
+
 fn new_trace() -> String {
     let (trace, span) = (rand::random::<u128>() | 1, rand::random::<u64>() | 1);
     format!("00-{trace:032x}-{span:016x}-01")
@@ -146,6 +157,7 @@ fn admit(request: &Request) -> Result<(), ApiError> {
     if header_bytes > HEADER_BYTES_MAX {
         return Err(ApiError::from_status(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE));
     }
+    card_filter::head(request)?;
     if request.uri().path().starts_with("/api/") && !accepts_json(headers) {
         return Err(ApiError::from_status(StatusCode::NOT_ACCEPTABLE));
     }
@@ -223,6 +235,23 @@ mod tests {
     }
 
     #[test]
+    fn a_trace_that_could_be_a_card_number_is_replaced() {
+        let with = |text: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("traceparent", HeaderValue::from_static(text));
+            context_of(&headers, None, &TrustedProxies::default()).trace_parent
+        };
+        let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        assert_eq!(with(good), good);
+        for bad in [
+            "00-a4111111111111111aaaaaaaaaaaaaaa-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-4111111111111111-01",
+        ] {
+            assert!(is_trace_parent(bad) && with(bad) != bad, "{bad}");
+        }
+    }
+
+    #[test]
     fn a_request_id_is_kept_only_when_it_is_plain() {
         let with = |id: &str| {
             let mut headers = HeaderMap::new();
@@ -231,6 +260,7 @@ mod tests {
         };
         assert_eq!(with("till-7.42_a"), "till-7.42_a");
         assert_ne!(with("a b"), "a b");
+        assert_ne!(with("4111111111111111"), "4111111111111111");
         assert_ne!(with(&"x".repeat(65)), "x".repeat(65));
     }
 }

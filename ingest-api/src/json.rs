@@ -1,4 +1,4 @@
-//! Strict JSON: one well-formed value or 400, the expected shape or 422 with the place.
+//! Strict JSON: one well-formed value or 400, the expected shape or 422 with the place, card data nowhere.
 
 mod strict;
 
@@ -7,6 +7,7 @@ use std::fmt;
 
 use serde::de::{DeserializeOwned, DeserializeSeed, MapAccess, SeqAccess, Visitor};
 
+use crate::card_filter::{self, REFUSED};
 use crate::error::{ApiError, FieldProblem};
 use strict::Strict;
 
@@ -18,14 +19,17 @@ const MESSAGE_CHARS_MAX: usize = 200;
 /// whether the text is malformed (400) or well-formed with wrong content (422).
 pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
-    if let Ok(value) = T::deserialize(Strict(&mut reader))
+    if let Ok(value) = T::deserialize(Strict::new(&mut reader))
         && reader.end().is_ok()
     {
         return Ok(value);
     }
     well_formed(bytes)?;
+    if let Some(place) = serde_json::from_slice(bytes).ok().as_ref().and_then(card_filter::place_in) {
+        return Err(card_filter::refusal(place));
+    }
     let mut reader = serde_json::Deserializer::from_slice(bytes);
-    match serde_path_to_error::deserialize::<_, T>(Strict(&mut reader)) {
+    match serde_path_to_error::deserialize::<_, T>(Strict::new(&mut reader)) {
         Ok(value) => Ok(value),
         Err(error) => Err(ApiError::invalid(vec![problem_of(&error)])),
     }
@@ -50,6 +54,9 @@ fn problem_of(error: &serde_path_to_error::Error<serde_json::Error>) -> FieldPro
     let mut pointer = pointer(error.path());
     let message = short(error.inner());
     let message = message.rsplit_once(" at line ").map_or(message.as_str(), |(text, _)| text);
+    if message == REFUSED {
+        return FieldProblem::new(pointer, "card_data_refused", message);
+    }
     if message.starts_with("unknown field") {
         return FieldProblem::new(pointer, "unknown_field", "this route does not have this field");
     }
@@ -202,6 +209,61 @@ mod tests {
                 "{:?}",
                 String::from_utf8_lossy(&text[..text.len().min(80)])
             );
+        }
+    }
+
+    #[test]
+    fn card_data_is_refused_before_anything_else_and_never_repeated() {
+        for (text, pointer) in [
+            (r#"{"total_minor":1,"lines":[{"qty":1,"note":"4111 1111 1111 1111"}]}"#, "/lines/0/note"),
+            (r#"{"total_minor":1,"lines":[{"qty":1,"note":"\u0034111111111111111"}]}"#, "/lines/0/note"),
+            (r#"{"total_minor":1,"lines":[{"qty":1,"note":"cvv 123"}]}"#, "/lines/0/note"),
+            (r#"{"total_minor":4111111111111111,"lines":[]}"#, "/total_minor"),
+            (r#"{"total_minor":1,"lines":[{"qty":-4111111111111111}]}"#, "/lines/0/qty"),
+            (r#"{"total_minor":4111111111111111.0,"lines":[]}"#, "/total_minor"),
+            (r#"{"total_minor":"4111111111111111","lines":[]}"#, "/total_minor"),
+            (r#"{"total_minor":1,"lines":[{"qty":1,"kind":"4111111111111111"}]}"#, "/lines/0/kind"),
+            (r#"{"total_minor":1,"lines":[{"qty":1,"4111111111111111":1}]}"#, "/lines/0"),
+            (r#"{"total_minor":1,"lines":[],"cvv":"123"}"#, "/cvv"),
+            (r#"{"lines":[{"note":"4111111111111111"}],"x":1}"#, "/lines/0/note"),
+            (r#""4111111111111111""#, ""),
+        ] {
+            assert_eq!(outcome(text.as_bytes()), (422, "card_data_refused", pointer.into()), "{text}");
+            let problem = parse::<Sale>(text.as_bytes()).unwrap_err();
+            assert!(!format!("{problem:?}").contains("1111"), "{problem:?}");
+        }
+        // A broken text is not read at all, and not repeated either.
+        let problem = parse::<Sale>(br#"{"total_minor":4111111111111111 "#).unwrap_err();
+        assert!(problem.status == 400 && !format!("{problem:?}").contains("1111"), "{problem:?}");
+    }
+
+    #[test]
+    fn identifiers_barcodes_and_telephone_numbers_pass_in_their_own_fields() {
+        #[derive(Deserialize)]
+        struct Barcode(String);
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Own {
+            id: uuid::Uuid,
+            barcodes: Option<Vec<Barcode>>,
+            name: String,
+        }
+        let id = "41111111-1111-1111-1111-111111111111";
+        let code = (0..)
+            .map(|n| format!("4{n:012}"))
+            .find(|code| crate::checks::is_gtin(code) && runtime::card_data::is_in(code));
+        let code = code.unwrap();
+        let own: Own = parse(format!(r#"{{"id":"{id}","barcodes":["{code}"],"name":"x"}}"#).as_bytes()).unwrap();
+        assert_eq!(
+            (own.id.to_string(), own.barcodes.unwrap()[0].0.clone(), own.name),
+            (id.into(), code.clone(), "x".into())
+        );
+        for (body, pointer) in [
+            (format!(r#"{{"id":"{id}","name":"{code}"}}"#), "/name"),
+            (format!(r#"{{"id":"{id}","name":"x","barcodes":["4111111111111111"]}}"#), "/barcodes/0"),
+        ] {
+            let problem = parse::<Own>(body.as_bytes()).err().unwrap();
+            assert_eq!((problem.code, problem.errors[0].pointer.as_str()), ("card_data_refused", pointer), "{body}");
         }
     }
 

@@ -8,6 +8,8 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use ingest_api::audit::proof;
 use ingest_api::audit::signing::{PublicKeys, Signer};
+use ingest_api::card_filter::Field;
+use ingest_api::card_filter::rate::rate;
 use ingest_api::relay::replay::{self, Replay};
 use ingest_api::worker::{epoch, retire};
 use ingest_api::{auth, config, migrate, openapi, relay, serve, verify, worker};
@@ -102,6 +104,12 @@ enum Role {
         #[arg(long)]
         signing_key: PathBuf,
     },
+    /// Counts the lines of standard input that the API would refuse as card data
+    CardFilter {
+        /// What kind of field they are meant for
+        #[arg(long = "as", value_enum, default_value = "text")]
+        field: Field,
+    },
     /// Prints the OpenAPI document
     Openapi,
 }
@@ -179,6 +187,7 @@ async fn main() -> ExitCode {
         Role::Redrive { topic, group, code, key, limit } => {
             exit_code(run_redrive(&topic, &group, Filter { error_code: code, key, ..Filter::default() }, limit).await)
         }
+        Role::CardFilter { field } => exit_code(count_refused(field)),
         Role::Openapi => exit_code(openapi::text().map_err(Into::into).and_then(|text| Ok(say(text)?))),
         Role::CheckProof { proof, public_key } => check_proof(&proof, &public_key),
         Role::AuditPublicKey { signing_key } => exit_code(print_public_key(&signing_key)),
@@ -288,6 +297,11 @@ async fn rotate_keys(at_once: bool) -> anyhow::Result<()> {
     auth::keys::read(&auth, writer.pool()).await?;
     let rotated = auth::keys::rotate(auth, &writer, at_once).await.map_err(|error| anyhow::anyhow!("{error}"))?;
     println!("{}", serde_json::to_string(&rotated)?);
+    Ok(())
+}
+
+fn count_refused(field: Field) -> anyhow::Result<()> {
+    say(rate(std::io::stdin().lock(), field)?)?;
     Ok(())
 }
 

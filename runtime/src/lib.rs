@@ -3,6 +3,7 @@
 
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
+pub mod card_data;
 pub mod config;
 pub mod consumer;
 pub mod dead_letter;

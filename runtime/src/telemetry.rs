@@ -1,5 +1,6 @@
 //! Logs as one JSON object per line on standard error (results of one-shot tasks go to standard output), and
-//! the Prometheus recorder behind `/metrics`.
+//! the Prometheus recorder behind `/metrics`. Panics are log lines too. A card number that gets as far as here is
+//! masked in every text of a line, whoever wrote it.
 
 use std::fmt;
 use std::io::Write as _;
@@ -16,6 +17,7 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer};
 
+use crate::card_data;
 use crate::config::Log;
 use crate::names::{self, Kind};
 
@@ -41,8 +43,16 @@ pub fn init(service: &'static str, log: &Log) {
         "{level},sqlx={quiet},hyper={quiet},h2={quiet},reqwest={quiet},rdkafka=error,librdkafka={quiet},tower={quiet}"
     ));
     // A second call finds the subscriber installed: nothing to do.
-    tracing_subscriber::registry().with(JsonLines { service }.with_filter(filter)).try_init().ok();
+    if tracing_subscriber::registry().with(JsonLines { service }.with_filter(filter)).try_init().is_ok() {
+        std::panic::set_hook(Box::new(log_panic));
+    }
     METRICS.get_or_init(install_metrics);
+}
+
+/// What Rust would print by itself, as a log line: the message of a panic may hold whatever was being handled.
+fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    let place = panic.location().map(ToString::to_string).unwrap_or_default();
+    tracing::error!(panic = panic.payload_as_str().unwrap_or("no text"), place, "panicked");
 }
 
 /// The text of `/metrics`; empty when [`init`] was not called.
@@ -134,17 +144,29 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for JsonLines {
 #[derive(Default)]
 struct Fields(Map<String, Value>);
 
+impl Fields {
+    fn text(&mut self, field: &Field, text: &str) {
+        self.0.insert(field.name().to_owned(), card_data::mask(text).into());
+    }
+}
+
 impl Visit for Fields {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.0.insert(field.name().to_owned(), format!("{value:?}").into());
+        self.text(field, &format!("{value:?}"));
     }
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.0.insert(field.name().to_owned(), value.into());
+        self.text(field, value);
     }
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.0.insert(field.name().to_owned(), value.into());
+        match u64::try_from(value) {
+            Ok(value) => self.record_u64(field, value),
+            Err(_) => drop(self.0.insert(field.name().to_owned(), value.into())),
+        }
     }
     fn record_u64(&mut self, field: &Field, value: u64) {
+        if value > card_data::BELOW_NUMBERS && card_data::is_in(&value.to_string()) {
+            return self.text(field, card_data::MASK);
+        }
         self.0.insert(field.name().to_owned(), value.into());
     }
     fn record_bool(&mut self, field: &Field, value: bool) {
@@ -156,6 +178,51 @@ impl Visit for Fields {
     fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
         let chain = std::iter::successors(Some(value), |error| error.source());
         let text = chain.map(ToString::to_string).collect::<Vec<_>>().join(": ");
-        self.0.insert(field.name().to_owned(), text.into());
+        self.text(field, &text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Shown(&'static str);
+    impl fmt::Debug for Shown {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(self.0)
+        }
+    }
+
+    /// Collects what a line would hold.
+    struct Kept(std::sync::Arc<std::sync::Mutex<Map<String, Value>>>);
+    impl<S: Subscriber> Layer<S> for Kept {
+        fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+            let mut fields = Fields::default();
+            event.record(&mut fields);
+            self.0.lock().unwrap().extend(fields.0);
+        }
+    }
+
+    #[test]
+    fn card_numbers_are_masked_in_every_kind_of_field() {
+        let kept: std::sync::Arc<std::sync::Mutex<Map<String, Value>>> = std::sync::Arc::default();
+        let error = std::io::Error::other("row 4111 1111 1111 1111 is wrong");
+        let number: u64 = "4111111111111111".parse().unwrap();
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(Kept(kept.clone())), || {
+            tracing::error!(
+                text = "4111111111111111",
+                shown = ?Shown("Card(4111-1111-1111-1111)"),
+                error = &error as &(dyn std::error::Error + 'static),
+                number,
+                signed = number as i64,
+                id = "41111111-1111-1111-1111-111111111111",
+                "paid with 4111111111111111"
+            );
+        });
+        let line = Value::Object(kept.lock().unwrap().clone());
+        let wanted = json!({"message": "paid with [masked]", "text": "[masked]", "shown": "Card([masked])",
+            "error": "row [masked] is wrong", "number": "[masked]", "signed": "[masked]",
+            "id": "41111111-1111-1111-1111-111111111111"});
+        assert_eq!(line, wanted);
     }
 }

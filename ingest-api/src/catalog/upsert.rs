@@ -21,7 +21,7 @@ use crate::app::AppState;
 use crate::audit::{self, Entry};
 use crate::catalog::note_variant;
 use crate::catalog::prices::{self, NewPrice, check_terms};
-use crate::catalog::variants::{check_barcodes, check_cost, check_sku, check_unit};
+use crate::catalog::variants::{barcodes, check_barcodes, check_cost, check_sku, check_unit};
 use crate::checks::{BULK_ROWS_MAX, CODE_CHARS_MAX, Checks, NAME_CHARS_MAX};
 use crate::context::Context;
 use crate::db::catalog as db;
@@ -69,6 +69,7 @@ pub struct VariantRow {
     pub sku: String,
     pub name: String,
     /// GTINs, all of them; none unless said otherwise.
+    #[serde(default, deserialize_with = "barcodes")]
     pub barcodes: Option<Vec<String>>,
     /// `piece` unless said otherwise.
     pub unit: Option<String>,

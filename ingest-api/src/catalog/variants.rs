@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
@@ -53,6 +53,7 @@ pub struct Variant {
 pub struct VariantEdit {
     pub sku: Option<String>,
     pub name: Option<String>,
+    #[serde(default, deserialize_with = "barcodes")]
     pub barcodes: Option<Vec<String>>,
     pub tracks_stock: Option<bool>,
     pub tax_profile_id: Option<Uuid>,
@@ -77,6 +78,14 @@ impl Body for VariantEdit {
 pub fn check_sku(checks: &mut Checks, pointer: impl std::fmt::Display, sku: &mut String) {
     checks.text(pointer, sku, CODE_CHARS_MAX);
     *sku = canonical_sku(sku);
+}
+
+/// Texts of a type of their own, by which the card filter knows that a GTIN may look like a card number.
+pub fn barcodes<'de, D: Deserializer<'de>>(reader: D) -> Result<Option<Vec<String>>, D::Error> {
+    #[derive(Deserialize)]
+    struct Barcode(String);
+    let barcodes = Option::<Vec<Barcode>>::deserialize(reader)?;
+    Ok(barcodes.map(|barcodes| barcodes.into_iter().map(|Barcode(code)| code).collect()))
 }
 
 pub fn check_barcodes(checks: &mut Checks, pointer: impl std::fmt::Display, barcodes: &[String]) {

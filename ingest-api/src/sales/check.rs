@@ -45,20 +45,12 @@ impl Findings {
         let is_code = (1..=REASON_CHARS_MAX).contains(&reason.len()) && reason.bytes().all(is_plain);
         self.that(is_code, pointer, "must be a code of 1 to 40 characters: a to z, 0 to 9, _ and -");
     }
-    fn no_card_number(&mut self, text: &str, pointer: impl FnOnce() -> String) {
-        if looks_like_card_number(text) && self.0.len() < 100 {
-            let message = "must never hold a card number";
-            self.0.push(FieldProblem::new(pointer(), "card_data_refused", message));
-        }
-    }
 }
 
 /// The sale of `terminal`, or every wrong place. `now` is the server's clock.
 pub fn valid_sale(new: NewSale, terminal_id: TerminalId, now: DateTime<Utc>) -> Result<ValidSale, Vec<FieldProblem>> {
     let mut findings = Findings::default();
     let at = |pointer: &'static str| move || pointer.to_owned();
-    // First, so that the code of the whole refusal says it.
-    refuse_card_numbers(&mut findings, &new.currency, &new.lines, &new.tenders);
     findings.that(new.sale_id.get_version_num() == 7, at("/sale_id"), "must be a UUID of version 7");
     findings.that((1..=NUMBER_MAX).contains(&new.terminal_seq), at("/terminal_seq"), "must be 1 or more");
     findings.that(new.receipt.series_epoch >= 1, at("/receipt/series_epoch"), "must be 1 or more");
@@ -100,7 +92,6 @@ pub fn valid_sale(new: NewSale, terminal_id: TerminalId, now: DateTime<Utc>) -> 
 pub fn valid_quote(new: NewQuote, currency: &str, now: DateTime<Utc>) -> Result<Cart, Vec<FieldProblem>> {
     let mut findings = Findings::default();
     let occurred_at = new.occurred_at.unwrap_or(now);
-    refuse_card_numbers(&mut findings, new.currency.as_deref().unwrap_or_default(), &new.lines, &[]);
     check_instant(&mut findings, occurred_at, now);
     check_lines(&mut findings, &new.lines);
     if !findings.0.is_empty() {
@@ -207,48 +198,4 @@ fn check_card(findings: &mut Findings, card: &Card, index: usize) {
     for (field, text) in [("token", &card.token), ("brand", &card.brand)] {
         findings.text(text, at(field));
     }
-}
-
-/// Every text of a sale, whatever else may be wrong with it.
-fn refuse_card_numbers(findings: &mut Findings, currency: &str, lines: &[NewLine], tenders: &[NewTender]) {
-    findings.no_card_number(currency, || "/currency".to_owned());
-    for (index, line) in lines.iter().enumerate().take(LINES_MAX) {
-        let at = |field: &'static str| move || format!("/lines/{index}/{field}");
-        if let Some(discount) = &line.discount {
-            findings.no_card_number(&discount.reason, at("discount/reason"));
-            findings.no_card_number(discount.percent.as_deref().unwrap_or_default(), at("discount/percent"));
-        }
-        if let Some(given) = &line.override_ {
-            findings.no_card_number(&given.reason, at("override/reason"));
-        }
-    }
-    for (index, tender) in tenders.iter().enumerate().take(TENDERS_MAX) {
-        let Some(card) = &tender.card else { continue };
-        for (field, text) in
-            [("token", &card.token), ("brand", &card.brand), ("last_four", &card.last_four), ("expiry", &card.expiry)]
-        {
-            findings.no_card_number(text, || format!("/tenders/{index}/card/{field}"));
-        }
-    }
-}
-
-/// 13 to 19 digits, also with blanks or punctuation between them, that pass the Luhn check.
-pub fn looks_like_card_number(text: &str) -> bool {
-    let mut digits: Vec<u32> = Vec::new();
-    for char in text.chars().chain(std::iter::once('x')) {
-        match char.to_digit(10) {
-            Some(digit) => digits.push(digit),
-            None if char.is_ascii_punctuation() || char.is_whitespace() => {}
-            None if (13..=19).any(|length| digits.windows(length).any(is_luhn)) => return true,
-            None => digits.clear(),
-        }
-    }
-    false
-}
-
-fn is_luhn(digits: &[u32]) -> bool {
-    let doubled = |digit: u32| if digit > 4 { digit * 2 - 9 } else { digit * 2 };
-    let places = digits.iter().rev().enumerate();
-    let sum: u32 = places.map(|(place, digit)| if place % 2 == 0 { *digit } else { doubled(*digit) }).sum();
-    sum.is_multiple_of(10) && digits.iter().any(|digit| *digit != 0)
 }

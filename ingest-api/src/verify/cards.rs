@@ -4,7 +4,7 @@ use sqlx::{PgPool, Row};
 use uuid::Uuid;
 
 use super::Report;
-use crate::sales::check::looks_like_card_number;
+use crate::card_filter::{Field, is_refused};
 
 /// Every text of the sales of location $1 that has digits, with where it stands.
 const TEXTS: &str = "
@@ -24,7 +24,7 @@ pub async fn check(pg: &PgPool, report: &mut Report) -> anyhow::Result<()> {
     for location in locations {
         let rows = sqlx::query(TEXTS).bind(location).fetch_all(pg).await?;
         compared += rows.len() as u64;
-        let found = rows.iter().filter(|row| looks_like_card_number(row.get(1)));
+        let found = rows.iter().filter(|row| is_refused(Field::Text, row.get(1)));
         // Where, never what.
         differing.extend(found.map(|row| row.get::<String, _>(0)));
     }
