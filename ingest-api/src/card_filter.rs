@@ -114,7 +114,7 @@ pub fn head(request: &Request) -> Result<(), ApiError> {
 
 /// As [`Field::refuses`], where a UUID cannot be told from other text by its type: alone, or in the name of an object as
 /// the audit log has it (`user/<id>`).
-fn is_refused(field: Field, text: &str) -> bool {
+pub fn is_refused(field: Field, text: &str) -> bool {
     let (what, id) = text.rsplit_once('/').unwrap_or(("", text));
     field.refuses(if card_data::is_uuid(id) { what } else { text })
 }

@@ -95,12 +95,6 @@ enum Role {
     NewKey,
     /// Wraps every data key with the first of the master keys
     RotateMasterKey,
-    /// Counts the lines of standard input that the API would refuse as card data
-    CardFilter {
-        /// What kind of field they are meant for
-        #[arg(long = "as", value_enum, default_value = "text")]
-        field: Field,
-    },
     /// Checks the proof of a receipt with nothing but the public key; exit code 1 when it proves nothing
     CheckProof {
         /// What `GET /sales/{id}/proof` answered
@@ -115,6 +109,12 @@ enum Role {
         /// Ed25519 private key, PKCS#8 PEM
         #[arg(long)]
         signing_key: PathBuf,
+    },
+    /// Counts the lines of standard input that the API would refuse as card data
+    CardFilter {
+        /// What kind of field they are meant for
+        #[arg(long = "as", value_enum, default_value = "text")]
+        field: Field,
     },
     /// Prints the OpenAPI document
     Openapi,
@@ -289,11 +289,6 @@ async fn rotate_master_key() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn count_refused(field: Field) -> anyhow::Result<()> {
-    say(rate(std::io::stdin().lock(), field)?)?;
-    Ok(())
-}
-
 async fn reset_sign_in(login: &str, json: bool) -> anyhow::Result<()> {
     let cfg: config::Ledger = load()?;
     runtime::telemetry::init("ingest-api-reset-sign-in", &cfg.log);
@@ -318,6 +313,11 @@ async fn rotate_keys(at_once: bool) -> anyhow::Result<()> {
     auth::keys::read(&auth, writer.pool()).await?;
     let rotated = auth::keys::rotate(auth, &writer, at_once).await.map_err(|error| anyhow::anyhow!("{error}"))?;
     println!("{}", serde_json::to_string(&rotated)?);
+    Ok(())
+}
+
+fn count_refused(field: Field) -> anyhow::Result<()> {
+    say(rate(std::io::stdin().lock(), field)?)?;
     Ok(())
 }
 

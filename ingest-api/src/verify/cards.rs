@@ -1,10 +1,10 @@
 //! I24: no text that came with a sale holds a card number, whatever way it found past the door.
 
-use runtime::card_data;
 use sqlx::{PgPool, Row};
 use uuid::Uuid;
 
 use super::Report;
+use crate::card_filter::{Field, is_refused};
 
 /// Every text of the sales of location $1 that has digits, with where it stands.
 const TEXTS: &str = "
@@ -24,7 +24,7 @@ pub async fn check(pg: &PgPool, report: &mut Report) -> anyhow::Result<()> {
     for location in locations {
         let rows = sqlx::query(TEXTS).bind(location).fetch_all(pg).await?;
         compared += rows.len() as u64;
-        let found = rows.iter().filter(|row| card_data::is_in(row.get(1)));
+        let found = rows.iter().filter(|row| is_refused(Field::Text, row.get(1)));
         // Where, never what.
         differing.extend(found.map(|row| row.get::<String, _>(0)));
     }
