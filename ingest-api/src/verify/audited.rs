@@ -40,6 +40,17 @@ const ACTS: &[(&str, &str, &str)] = &[
             select from audit_log a where a.target = 'tax_profile/' || p.tax_profile_id)",
     ),
     (
+        "each merge of members and each erasure has its row",
+        "select count(*) from customers where merged_into is not null or erased_at is not null",
+        "select format('member %s: merged', customer_id) from customers c where merged_into is not null and not exists (
+            select from audit_log a where a.action = 'member.merge' and a.outcome = 'done'
+               and a.target like '% member/' || c.customer_id)
+         union all
+         select format('member %s: erased', customer_id) from customers c where erased_at is not null and not exists (
+            select from audit_log a where a.action = 'member.erase' and a.outcome = 'done'
+               and a.target = 'member/' || coalesce(c.merged_into, c.customer_id))",
+    ),
+    (
         "each epoch was raised by an act",
         "select count(*) from epochs where epoch > 1",
         "select format('epoch %s', epoch) from epochs e where epoch > 1 and not exists (

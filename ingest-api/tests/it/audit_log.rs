@@ -181,6 +181,11 @@ async fn acts_without_a_row_and_card_numbers_are_named(pool: PgPool) {
     let body = json!({"location_id": matrix.own.location, "reason": "found",
                       "lines": [{"variant_id": matrix.world.variants[0], "delta": 1000}]});
     matrix.world.owner.post_keyed("/stock/adjustments", "k", &body).await.expect(201);
+    let owner = &matrix.world.owner;
+    let [kept, absorbed] = [matrix.another_member().await, matrix.another_member().await];
+    let merge = json!({"absorbed_id": absorbed, "reason": "duplicate"});
+    owner.post(&format!("/members/{kept}/merge"), merge).await.expect(200);
+    owner.post(&format!("/members/{kept}/erasure"), json!({"reason": "request"})).await.expect(200);
     let named = async || {
         let mut report = Report::default();
         audited::check(&pool, &mut report).await.unwrap();
@@ -198,6 +203,8 @@ async fn acts_without_a_row_and_card_numbers_are_named(pool: PgPool) {
         ("delete from audit_log where action = 'terminal.enrol'", "terminal "),
         ("delete from audit_log where action like 'user.%'", "user "),
         ("delete from audit_log where action = 'location.create'", "location "),
+        ("delete from audit_log where action = 'member.merge'", ": merged"),
+        ("delete from audit_log where action = 'member.erase'", ": erased"),
         ("insert into epochs (epoch, reason) values (2, 'x')", "epoch 2"),
         ("update document_tenders set psp_reference = 'tok 4111 1111 1111 1111' where tender_no = 1", "tender 1"),
         ("update document_lines set override_reason = '4111-1111-1111-1111' where line_no = 1", "line 1"),

@@ -151,7 +151,7 @@ impl Matrix {
         }
     }
 
-    async fn another_member(&self) -> String {
+    pub async fn another_member(&self) -> String {
         text(&self.world.owner.post("/members", json!({})).await.expect(201), "customer_id")
     }
 
