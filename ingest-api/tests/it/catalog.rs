@@ -221,7 +221,7 @@ async fn skus_have_one_spelling_and_barcodes_a_check_digit(pool: PgPool) {
     rows["variants"][0]["sku"] = json!("cafe\u{301}-1");
     let twin = world.owner.post("/catalog/upsert", rows.clone()).await;
     assert_eq!(twin.problem(), (409, "already_exists".into(), "/variants/0/sku".into()));
-    rows["variants"][0]["barcodes"] = json!(["4006381333932"]);
+    rows["variants"][0]["barcodes"] = json!(["4006381333933"]);
     let bad = world.owner.post("/catalog/upsert", rows).await;
     assert_eq!(bad.problem(), (422, "invalid_value".into(), "/variants/0/barcodes/0".into()));
 }

@@ -233,7 +233,7 @@ async fn offline_lease_after_revoke_is_accepted_and_flagged(pool: PgPool) {
     assert_eq!(flags(sell(&sale(3, id, Utc::now())).await), ["stale_lease"]);
     assert!(flags(sell(&sale(4, id, Utc::now() - TimeDelta::hours(2))).await).is_empty());
     // A lease of nobody, of another cashier or another terminal is none.
-    let manager = world.new_user("boss", "manager", Some(&world.here)).await;
+    let manager = world.new_user("supervisor", "manager", Some(&world.here)).await;
     let mut foreign = sale(5, id, Utc::now());
     foreign["cashier_id"] = json!(manager);
     for wrong in [foreign, sale(5, &json!(uuid::Uuid::now_v7()), Utc::now())] {
