@@ -118,8 +118,11 @@ async fn load_terminal(pool: &PgPool, terminal_id: TerminalId) -> Result<Option<
     }))
 }
 
+/// Session version, whether it is active, permissions, and locations: none means every one.
+type ClientRow = (i32, bool, Vec<String>, Option<Vec<Uuid>>);
+
 async fn load_client(pool: &PgPool, client_id: Uuid) -> Result<Option<Standing>, sqlx::Error> {
-    let row: Option<(i32, bool, Vec<String>, Option<Vec<Uuid>>)> = sqlx::query_as(
+    let row: Option<ClientRow> = sqlx::query_as(
         "select session_version, is_active and coalesce(expires_at > now(), true), permissions, location_ids
          from api_clients where client_id = $1",
     )
