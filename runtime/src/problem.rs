@@ -49,7 +49,7 @@ codes! {
     AlreadyRefunded = "already_refunded", 409, false, "Nothing is left to refund.";
     OverReceipt = "over_receipt", 409, false, "More was received than is on its way.";
     IllegalTransition = "illegal_transition", 409, false, "The object is in a state that does not allow this.";
-    NotRooted = "not_rooted", 409, true, "The proof exists once the business day is closed.";
+    NotRooted = "not_rooted", 409, false, "The proof exists once the business day is closed.";
     CouponUsed = "coupon_used", 409, false, "The coupon was used before.";
     ApprovalUsed = "approval_used", 409, false, "The approval was used before.";
     SessionOpen = "session_open", 409, false, "A session is still open.";

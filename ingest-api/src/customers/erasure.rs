@@ -16,7 +16,7 @@ use super::{Member, profile};
 use crate::access::{Access, Principal};
 use crate::app::AppState;
 use crate::audit::{self, Entry};
-use crate::auth::login::random_text;
+use crate::auth::codes::random_text;
 use crate::checks::Checks;
 use crate::context::Context;
 use crate::db::profiles as db;

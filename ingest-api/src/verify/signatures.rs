@@ -128,10 +128,14 @@ pub(super) async fn roots(
     for (place, root) in &published.roots {
         let Root { location, date, number, epoch, through_seq, hash, .. } = root.what;
         let name = format!("root {number} of {location} on {date} in epoch {epoch} ({place}, {})", hex(&hash));
+        let stored = known.get(&(location, date, number));
         if !keys.vouch_for(root) {
             differing.push(format!("{name}: no trusted key signed it"));
-        } else if known.get(&(location, date, number)).is_some_and(|stored| *stored == root) {
+        } else if stored.is_some_and(|stored| *stored == root) {
             continue;
+        } else if stored.is_some_and(|stored| stored.what.epoch > epoch && stored.what.hash == hash) {
+            // Signed after the copy that was restored, over documents that the copy held.
+            report.notes.push(format!("I19 {name}: made again after a restore"));
         } else if cuts.gave_up(location, epoch, through_seq) {
             report.notes.push(format!("I19 {name}: given up by a restore"));
         } else {

@@ -135,7 +135,7 @@ async fn filters_narrow_and_pages_follow(pool: PgPool) {
     let row = &one[0];
     let by = async |name: &str, value: &str| items(&world.owner, &format!("&{name}={value}")).await;
     let text = |name: &str| row[name].as_str().unwrap().to_owned();
-    assert_eq!(by("target", &text("target")).await, [row.clone()]);
+    assert_eq!(by("target", &text("target")).await, std::slice::from_ref(row));
     assert_eq!(by("location_id", &world.there).await.iter().filter(|it| it["action"] == "stock.adjustment").count(), 1);
     assert!(by("actor", &text("actor")).await.len() > 5);
     assert!(by("actor", "00000000-0000-0000-0000-00000000beef").await.is_empty());

@@ -142,10 +142,10 @@ impl Matrix {
                     enrol_factor(&self.world.with_token(&text(&answer.json(), "access_token"))).await;
                 }
             }
-            "/auth/recovery-codes" | "/auth/second-factor/remove" => {
-                if who.signed_in.as_ref().is_some_and(|it| it.factor.is_none()) {
-                    enrol_factor(&who.caller).await;
-                }
+            "/auth/recovery-codes" | "/auth/second-factor/remove"
+                if who.signed_in.as_ref().is_some_and(|it| it.factor.is_none()) =>
+            {
+                enrol_factor(&who.caller).await;
             }
             _ => {}
         }

@@ -73,7 +73,7 @@ async fn a_stolen_key_is_over_at_once(pool: PgPool) {
     let rotated = keys::rotate(Arc::clone(&world.app.auth), &world.app.writer, true).await.unwrap();
     keys::read(&world.app.auth, &pool).await.unwrap();
     assert_eq!(world.owner.get("/users").await.status, 401);
-    assert_eq!(kids(&world.nobody()).await, [rotated.kid.clone()]);
+    assert_eq!(kids(&world.nobody()).await, std::slice::from_ref(&rotated.kid));
     let anna = sign_in(&world.nobody(), "anna", PASSWORD).await.caller;
     assert_eq!(kid_of(anna.token.as_ref().unwrap()), rotated.kid);
     let rows = world.count("select count(*) from audit_log where action = 'key.rotate'").await;

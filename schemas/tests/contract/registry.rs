@@ -1,7 +1,7 @@
 //! The real registry. Its URL comes from `VORCA__REGISTRY__URL`; subjects are named at random, so runs do not
 //! meet each other.
 
-use schemas::codec::{Codec, DecodeError, Record, encode, frame, subject};
+use schemas::codec::{Codec, DecodeError, Record, SUBJECTS, encode, frame, subject};
 use schemas::events::{Cashier, StockMoved};
 use schemas::registry::{Registry, RegistryError, register_all};
 use serde_json::{Value, json};
@@ -29,7 +29,7 @@ fn changed<E: Record>(change: impl FnOnce(&mut Vec<Value>)) -> String {
 async fn registering_again_gives_the_same_ids_and_producers_find_them() {
     let url = url();
     let pinned = register_all(&url).await.expect("registered");
-    assert_eq!(pinned.len(), 10);
+    assert_eq!(pinned.len(), SUBJECTS.len());
     assert_eq!(register_all(&url).await.expect("registered again"), pinned);
     let codec = Codec::new(&url);
     let mine = pinned.iter().find(|one| one.subject == subject(&StockMoved::TOPIC)).expect("movements are pinned");
