@@ -112,7 +112,7 @@ async fn card_data_in_any_field_of_any_route_is_refused_and_leaves_nothing(pool:
                 refuse(&ask.path, &[], Some(with(&base, pointer, value.clone())), pointer, &number).await;
             }
             if *is_text {
-                refuse(&ask.path, &[], Some(with(&json!({}), pointer, json!("cvv 987"))), pointer, "987").await;
+                refuse(&ask.path, &[], Some(with(&json!({}), pointer, json!("cvv 987"))), pointer, "cvv 987").await;
             }
             sent.push(number);
         }

@@ -89,6 +89,8 @@ proptest! {
             now += TimeDelta::seconds(step.after);
             let (was_ended, generations) = (model.family.is_ended, model.spent.len());
             let idle = now - model.family.refreshed_at;
+            // There is nothing before the first token.
+            let back = step.back.min(generations - 1);
             let verdict = model.show(&step, now);
             prop_assert!(model.live() <= 1);
             if was_ended || idle >= TimeDelta::hours(IDLE_HOURS) || now >= model.family.expires_at {
@@ -97,13 +99,13 @@ proptest! {
             prop_assert_eq!(model.spent.len() > generations, verdict == Verdict::Rotate);
             match verdict {
                 // Only the live token is spent, and only by whom it belongs to.
-                Verdict::Rotate => prop_assert!(step.back.min(generations - 1) == 0 && (!has_device || step.signs)),
+                Verdict::Rotate => prop_assert!(back == 0 && (!has_device || step.signs)),
                 // The grace is for the immediate predecessor, the device and ten seconds.
                 Verdict::Repeat => {
-                    prop_assert!(has_device && step.signs && step.back == 1);
+                    prop_assert!(has_device && step.signs && back == 1);
                     prop_assert!(model.spent[generations - 2].is_some_and(|at| now - at < TimeDelta::seconds(10)));
                 }
-                Verdict::Revoke => prop_assert!(step.back >= 1 && model.live() == 0),
+                Verdict::Revoke => prop_assert!(back >= 1 && model.live() == 0),
                 Verdict::Refuse => {}
             }
         }
