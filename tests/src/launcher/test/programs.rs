@@ -16,9 +16,10 @@ use super::cargo;
 use crate::stack::Layout;
 
 /// Programs that start a platform of their own.
-const WITH_PLATFORM: [&str; 3] = ["e2e faults", "e2e operators", "e2e restore"];
+const WITH_PLATFORM: [&str; 4] = ["e2e faults", "e2e canaries", "e2e operators", "e2e restore"];
 /// These begin first: they take longest, and short ones fill the gaps.
-const LONGEST: [&str; 6] = ["e2e faults", "ingest-api it", "e2e operators", "e2e restore", "runtime it", "e2e it"];
+const LONGEST: [&str; 7] =
+    ["e2e faults", "ingest-api it", "e2e canaries", "e2e operators", "e2e restore", "runtime it", "e2e it"];
 /// What tells cargo to take some targets only.
 const SELECTIONS: [&str; 11] = [
     "--lib",
