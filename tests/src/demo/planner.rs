@@ -237,6 +237,8 @@ impl<'a> Planner<'a> {
             Refusal::OtherMarket => {
                 let index = self.business.ranking[other_market].choose(rng).copied().unwrap_or(0);
                 sale.lines[0].variant_id = *self.issued.variants.get(index).unwrap_or(&Uuid::nil());
+                // What it replaces may be sold by weight.
+                sale.lines[0].qty = 1_000;
             }
             Refusal::ZeroQuantity => sale.lines[0].qty = 0,
             Refusal::CashierOfAnotherLocation => {
@@ -320,6 +322,9 @@ mod tests {
         assert!((140..260).contains(&share(|p| matches!(p.expect, Expect::Refused(_)))));
         assert!((3_700..4_300).contains(&share(|p| p.sale.customer_id.is_some())));
         assert!(share(|p| p.sale.lines.len() == 12) > 0);
+        let foreign = plan.iter().filter(|p| p.expect == Expect::Refused(Refusal::OtherMarket));
+        assert!(foreign.clone().count() > 10);
+        assert!(foreign.clone().all(|p| p.sale.lines[0].qty == 1_000), "refused for its market, not for its quantity");
         let ids: HashSet<_> = plan.iter().map(|p| p.sale.sale_id).collect();
         assert_eq!(ids.len(), plan.len());
         let mut last = std::collections::HashMap::new();
