@@ -1,15 +1,15 @@
 //! Every route in one table: method, path, permission, handler, and what it takes and gives. The router
 //! and the OpenAPI document are both made from it, so neither can know a route the other does not.
 
-use axum::Router;
-use axum::handler::Handler;
-use axum::http::Method;
-use axum::middleware::from_fn_with_state;
-use axum::routing::{MethodFilter, MethodRouter, on};
-use utoipa::{IntoParams, ToSchema};
+mod route;
 
-use crate::access::Permission::{self, *};
-use crate::access_matrix::Reach::{self, *};
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+
+pub use self::route::Route;
+use self::route::{get, patch, post};
+use crate::access::Permission::*;
+use crate::access_matrix::Reach::*;
 use crate::app::AppState;
 use crate::audit::proof::ReceiptProof;
 use crate::audit::routes::{self as audit, AuditItem, AuditParams};
@@ -20,7 +20,6 @@ use crate::auth::{
 use crate::catalog::{feed, prices, products, upsert, variants};
 use crate::customers::{erasure, export, lookup, merge, profile};
 use crate::inventory::{acts, levels};
-use crate::openapi::Operation;
 use crate::page::PageParams;
 use crate::sales::response::{QuoteBody, SaleBody};
 use crate::sales::routes::SaleParams;
@@ -29,100 +28,6 @@ use crate::{changes, context, customers, guard, locations, openapi, reporting, s
 
 /// Where the API lives.
 pub const BASE: &str = "/api/v1";
-
-/// One row of the table.
-pub struct Route {
-    pub method: Method,
-    /// Below [`BASE`].
-    pub path: &'static str,
-    pub permission: Permission,
-    pub reach: Reach,
-    pub operation: Operation,
-    handler: MethodRouter<AppState>,
-}
-
-fn route<H, T>(method: Method, path: &'static str, permission: Permission, handler: H, summary: &'static str) -> Route
-where
-    H: Handler<T, AppState>,
-    T: 'static,
-{
-    let filter = match method {
-        Method::GET => MethodFilter::GET,
-        Method::PATCH => MethodFilter::PATCH,
-        _ => MethodFilter::POST,
-    };
-    Route {
-        method,
-        path,
-        permission,
-        reach: Anywhere,
-        operation: Operation::new(summary),
-        handler: on(filter, handler),
-    }
-}
-
-fn get<H, T>(path: &'static str, permission: Permission, handler: H, summary: &'static str) -> Route
-where
-    H: Handler<T, AppState>,
-    T: 'static,
-{
-    route(Method::GET, path, permission, handler, summary)
-}
-
-fn post<H, T>(path: &'static str, permission: Permission, handler: H, summary: &'static str) -> Route
-where
-    H: Handler<T, AppState>,
-    T: 'static,
-{
-    route(Method::POST, path, permission, handler, summary)
-}
-
-fn patch<H, T>(path: &'static str, permission: Permission, handler: H, summary: &'static str) -> Route
-where
-    H: Handler<T, AppState>,
-    T: 'static,
-{
-    route(Method::PATCH, path, permission, handler, summary).if_match()
-}
-
-impl Route {
-    /// How far its permission has to reach; [`Reach::Anywhere`] unless told. The handler enforces it, the test of the
-    /// access matrix tries it.
-    fn reaches(mut self, reach: Reach) -> Self {
-        self.reach = reach;
-        self
-    }
-    /// The JSON body it takes.
-    fn takes<B: ToSchema>(mut self) -> Self {
-        self.operation.takes::<B>();
-        self
-    }
-    /// The JSON body it gives on success.
-    fn gives<B: ToSchema>(mut self, status: u16) -> Self {
-        self.operation.gives::<B>(status);
-        self
-    }
-    /// A page of these.
-    fn lists<B: ToSchema>(mut self) -> Self {
-        self.operation.lists::<B>();
-        self
-    }
-    /// The query it reads.
-    fn asks<P: IntoParams>(mut self) -> Self {
-        self.operation.asks::<P>();
-        self
-    }
-    /// Needs If-Match.
-    fn if_match(mut self) -> Self {
-        self.operation.header("If-Match", "`ETag` of what was read");
-        self
-    }
-    /// Needs Idempotency-Key; a replay is 200 with the same bytes.
-    fn keyed(mut self) -> Self {
-        self.operation.header("Idempotency-Key", "1 to 255 visible characters, new for each act");
-        self
-    }
-}
 
 /// The table.
 pub fn routes() -> Vec<Route> {

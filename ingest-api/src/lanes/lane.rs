@@ -23,7 +23,7 @@ const LOOK_UP_PAUSE: Duration = Duration::from_millis(50);
 
 /// Under load a batch begins this long after the one before for each sale that one held beside its first, at most
 /// [`PACE_MAX`]. A batch costs about as much as five sales whatever it holds: without a pace two lanes would spend both
-/// cores on batches of two. A sale that comes alone never waits.
+/// cores on batches of two. A sale waits for nothing unless a batch of several has just begun.
 const PACE_PER_SALE: Duration = Duration::from_millis(5);
 const PACE_MAX: Duration = Duration::from_millis(10);
 

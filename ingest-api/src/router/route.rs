@@ -1,0 +1,105 @@
+//! One row of the table of routes, and the words it is written in.
+
+use axum::handler::Handler;
+use axum::http::Method;
+use axum::routing::{MethodFilter, MethodRouter, on};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::access::Permission;
+use crate::access_matrix::Reach;
+use crate::app::AppState;
+use crate::openapi::Operation;
+
+/// One row of the table.
+pub struct Route {
+    pub method: Method,
+    /// Below [`super::BASE`].
+    pub path: &'static str,
+    pub permission: Permission,
+    pub reach: Reach,
+    pub operation: Operation,
+    pub(super) handler: MethodRouter<AppState>,
+}
+
+fn route<H, T>(method: Method, path: &'static str, permission: Permission, handler: H, summary: &'static str) -> Route
+where
+    H: Handler<T, AppState>,
+    T: 'static,
+{
+    let filter = match method {
+        Method::GET => MethodFilter::GET,
+        Method::PATCH => MethodFilter::PATCH,
+        _ => MethodFilter::POST,
+    };
+    Route {
+        method,
+        path,
+        permission,
+        reach: Reach::Anywhere,
+        operation: Operation::new(summary),
+        handler: on(filter, handler),
+    }
+}
+
+pub(super) fn get<H, T>(path: &'static str, permission: Permission, handler: H, summary: &'static str) -> Route
+where
+    H: Handler<T, AppState>,
+    T: 'static,
+{
+    route(Method::GET, path, permission, handler, summary)
+}
+
+pub(super) fn post<H, T>(path: &'static str, permission: Permission, handler: H, summary: &'static str) -> Route
+where
+    H: Handler<T, AppState>,
+    T: 'static,
+{
+    route(Method::POST, path, permission, handler, summary)
+}
+
+pub(super) fn patch<H, T>(path: &'static str, permission: Permission, handler: H, summary: &'static str) -> Route
+where
+    H: Handler<T, AppState>,
+    T: 'static,
+{
+    route(Method::PATCH, path, permission, handler, summary).if_match()
+}
+
+impl Route {
+    /// How far its permission has to reach; [`Reach::Anywhere`] unless told. The handler enforces it, the test of the
+    /// access matrix tries it.
+    pub(super) fn reaches(mut self, reach: Reach) -> Self {
+        self.reach = reach;
+        self
+    }
+    /// The JSON body it takes.
+    pub(super) fn takes<B: ToSchema>(mut self) -> Self {
+        self.operation.takes::<B>();
+        self
+    }
+    /// The JSON body it gives on success.
+    pub(super) fn gives<B: ToSchema>(mut self, status: u16) -> Self {
+        self.operation.gives::<B>(status);
+        self
+    }
+    /// A page of these.
+    pub(super) fn lists<B: ToSchema>(mut self) -> Self {
+        self.operation.lists::<B>();
+        self
+    }
+    /// The query it reads.
+    pub(super) fn asks<P: IntoParams>(mut self) -> Self {
+        self.operation.asks::<P>();
+        self
+    }
+    /// Needs If-Match.
+    pub(super) fn if_match(mut self) -> Self {
+        self.operation.header("If-Match", "`ETag` of what was read");
+        self
+    }
+    /// Needs Idempotency-Key; a replay is 200 with the same bytes.
+    pub(super) fn keyed(mut self) -> Self {
+        self.operation.header("Idempotency-Key", "1 to 255 visible characters, new for each act");
+        self
+    }
+}
