@@ -44,6 +44,7 @@ pub mod reporting;
 pub mod router;
 pub mod sales;
 pub mod serve;
+pub mod switches;
 pub mod taxes;
 pub mod terminals;
 pub mod users;

@@ -20,7 +20,7 @@ use schemas::time::Timestamp;
 use schemas::topics;
 use tokio::sync::Mutex;
 
-use crate::audit::{self, StateReader};
+use crate::audit::{self, Known, StateReader};
 use crate::fold::{Effect, Fold};
 use crate::memory::{Arrived, Counts, Draft, Memory};
 use crate::publish;
@@ -59,8 +59,8 @@ pub struct Processor<F: Fold> {
     pub(crate) states: StateReader<F>,
     pub(crate) topics: Topics,
     pub(crate) memory: Memory<F>,
-    /// Up to where each assigned state partition has been read.
-    pub(crate) read_to: BTreeMap<i32, i64>,
+    /// What is known of each assigned state partition.
+    pub(crate) known: BTreeMap<i32, Known>,
 }
 
 impl<F: Fold> Processor<F> {
@@ -74,7 +74,7 @@ impl<F: Fold> Processor<F> {
             states: StateReader { kafka, topic, codec, fold: PhantomData },
             topics,
             memory: Memory::default(),
-            read_to: BTreeMap::new(),
+            known: BTreeMap::new(),
         })
     }
 
@@ -99,7 +99,7 @@ impl<F: Fold> Processor<F> {
     pub async fn take_over(&mut self, batch: &Batch) -> anyhow::Result<()> {
         for (_, partition) in &batch.revoked {
             self.memory.revoke(*partition);
-            self.read_to.remove(partition);
+            self.known.remove(partition);
         }
         let unknown = batch.records.iter().map(|record| record.partition).filter(|p| !self.memory.holds(*p));
         let mut partitions: Vec<i32> = batch.assigned.iter().map(|(_, partition)| *partition).chain(unknown).collect();
@@ -196,6 +196,7 @@ impl<F: Fold> Processor<F> {
     /// Takes over what was written.
     pub fn settle(&mut self, draft: Draft<F>) {
         count::<F>(&draft.counts);
+        self.wrote(draft.states().map(|state| state.partition));
         self.memory.settle(draft);
         let (entities, parked) = self.memory.size();
         metrics::gauge!(names::PROCESSOR_ENTITIES, "role" => F::KIND).set(entities as f64);

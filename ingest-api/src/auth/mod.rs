@@ -6,6 +6,7 @@ pub mod clients;
 pub mod codes;
 pub mod enrolment;
 pub mod first_owner;
+pub mod hashers;
 pub mod keys;
 pub mod leases;
 pub mod login;

@@ -1,13 +1,11 @@
 //! Passwords: argon2id, 19 MiB, two passes. Hashing is bounded, so that a storm of log-ins costs a known
 //! share of the machine and the rest is told to come back.
 
-use std::sync::Arc;
-
 use anyhow::Context as _;
 use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _, phc::PasswordHash};
 use argon2::{Algorithm, Argon2, Params, Version};
-use tokio::sync::Semaphore;
 
+use crate::auth::hashers::Hashers;
 use crate::checks::Checks;
 use crate::error::ApiError;
 
@@ -46,8 +44,7 @@ pub struct Checked {
 
 /// The bounded hasher.
 pub struct Passwords {
-    places: Arc<Semaphore>,
-    running: Arc<Semaphore>,
+    hashers: Hashers,
     argon: Argon2<'static>,
     /// Verified against when there is no such user, so that the answer takes as long.
     nobody: String,
@@ -58,18 +55,14 @@ impl Passwords {
         let params = Params::new(MEMORY_KIB, PASSES, 1, None).context("argon2 parameters")?;
         let argon = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
         let nobody = argon.hash_password(b"nobody has this password").context("argon2")?.to_string();
-        Ok(Passwords {
-            places: Arc::new(Semaphore::new(AT_ONCE + WAITING_MAX)),
-            running: Arc::new(Semaphore::new(AT_ONCE)),
-            argon,
-            nobody,
-        })
+        Ok(Passwords { hashers: Hashers::start(AT_ONCE, WAITING_MAX)?, argon, nobody })
     }
 
     /// The hash to store, with its salt and parameters.
     pub async fn hash(&self, password: String) -> Result<String, ApiError> {
         let argon = self.argon.clone();
-        self.run(move || argon.hash_password(password.as_bytes()).map(|hash| hash.to_string()))
+        self.hashers
+            .run(move || argon.hash_password(password.as_bytes()).map(|hash| hash.to_string()))
             .await?
             .map_err(|error| ApiError::internal(anyhow::anyhow!("argon2: {error}")))
     }
@@ -81,30 +74,19 @@ impl Passwords {
             Some(hash) => (hash, true),
             None => (self.nobody.clone(), false),
         };
-        self.run(move || {
-            let parsed = PasswordHash::new(&hash).ok();
-            let is_match = parsed.as_ref().is_some_and(|hash| argon.verify_password(password.as_bytes(), hash).is_ok());
-            let is_right = is_match && is_somebody;
-            let stronger = (is_right && parsed.as_ref().is_none_or(is_weak))
-                .then(|| argon.hash_password(password.as_bytes()).map(|hash| hash.to_string()))
-                .transpose()
-                .map_err(|error| ApiError::internal(anyhow::anyhow!("argon2: {error}")))?;
-            Ok(Checked { is_right, stronger })
-        })
-        .await?
-    }
-
-    /// Runs one hash off the async threads; 503 when too many wait. The permits travel with the work,
-    /// since it goes on when its caller has left.
-    async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {
-        let full = || ApiError::unavailable("overloaded", "too many log-ins are waiting");
-        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| full())?;
-        let running = Arc::clone(&self.running).acquire_owned().await.map_err(|_| full())?;
-        let task = tokio::task::spawn_blocking(move || {
-            let _held = (place, running);
-            work()
-        });
-        task.await.map_err(ApiError::internal)
+        self.hashers
+            .run(move || {
+                let parsed = PasswordHash::new(&hash).ok();
+                let is_match =
+                    parsed.as_ref().is_some_and(|hash| argon.verify_password(password.as_bytes(), hash).is_ok());
+                let is_right = is_match && is_somebody;
+                let stronger = (is_right && parsed.as_ref().is_none_or(is_weak))
+                    .then(|| argon.hash_password(password.as_bytes()).map(|hash| hash.to_string()))
+                    .transpose()
+                    .map_err(|error| ApiError::internal(anyhow::anyhow!("argon2: {error}")))?;
+                Ok(Checked { is_right, stronger })
+            })
+            .await?
     }
 }
 
@@ -163,18 +145,5 @@ mod tests {
         {
             assert_eq!(problem(good), None, "{good}");
         }
-    }
-
-    #[tokio::test]
-    async fn a_storm_is_told_to_come_back() {
-        let passwords = Arc::new(Passwords::new().unwrap());
-        let storm = (0..AT_ONCE + WAITING_MAX + 20).map(|_| {
-            let passwords = Arc::clone(&passwords);
-            async move { passwords.run(|| std::thread::sleep(std::time::Duration::from_millis(2))).await }
-        });
-        let results = futures::future::join_all(storm).await;
-        let refused: Vec<_> = results.into_iter().filter_map(Result::err).collect();
-        assert_eq!(refused.len(), 20);
-        assert!(refused.iter().all(|problem| problem.status == 503 && problem.code == "overloaded"));
     }
 }

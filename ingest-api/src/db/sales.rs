@@ -51,7 +51,7 @@ pub async fn insert(conn: &mut PgConnection, sold: &[Sold<'_>], known: &Known) -
     let acts: Vec<Act> =
         sold.iter().map(|s| act(s.sale, s.priced, &s.accepted, stamp, &s.origin.trace_parent)).collect();
     let outbox = Outbox::of(&acts);
-    let query = sqlx::query(INSERT).bind(known.epoch).bind(known.recorded_at).bind(HASH_VERSION).bind(SALES_ROUTE);
+    let query = sqlx::query(statement()).bind(known.epoch).bind(known.recorded_at).bind(HASH_VERSION).bind(SALES_ROUTE);
     let query = documents.bind(query);
     let query = lines.bind(query);
     let query = tenders.bind(query);
@@ -87,6 +87,24 @@ macro_rules! columns {
 }
 
 const INSERT: &str = include_str!("insert_sales.sql");
+
+#[cfg(not(feature = "switches"))]
+fn statement() -> &'static str {
+    INSERT
+}
+
+/// Without the audit rows where they are switched off.
+#[cfg(feature = "switches")]
+fn statement() -> &'static str {
+    use crate::switches::{Part, is_off};
+    static WITHOUT_AUDIT: std::sync::LazyLock<&str> = std::sync::LazyLock::new(|| {
+        let (audited, end) = ("request_id, terminal_id, address\n    from d\n", "\n    limit 0\n");
+        let without = INSERT.replacen(audited, &format!("{}{end}", audited.trim_end()), 1);
+        assert_ne!(without, INSERT, "the audit rows of the insert were not found");
+        without.leak()
+    });
+    if is_off(Part::Audit) { *WITHOUT_AUDIT } else { INSERT }
+}
 
 columns!(Documents<'a> {
     document_id: Uuid, location_id: Uuid, location_seq: i64, terminal_id: Uuid, terminal_seq: i64,

@@ -1,9 +1,11 @@
 //! The producer: idempotent, every delivery awaited, rebuilt after a fatal error.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use anyhow::Context as _;
 use rdkafka::ClientConfig;
 use rdkafka::ClientContext;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
@@ -20,6 +22,7 @@ const DELIVERY_LIMIT: Duration = Duration::from_secs(600);
 const FATAL_CHECK: Duration = Duration::from_millis(500);
 /// How long a full queue is given to drain before it is tried again.
 const FULL_QUEUE_PAUSE: Duration = Duration::from_millis(20);
+const REQUEST_LIMIT: Duration = Duration::from_secs(10);
 
 /// Why a batch was not delivered as a whole. Some of its records may have arrived: send all of them again,
 /// receivers recognise what they have by version or `ce_id`.
@@ -109,6 +112,16 @@ impl Producer {
             self.rebuild(&producer, code, &reason)?;
         }
         result
+    }
+
+    /// Where these partitions end now: the offset that the next record gets.
+    pub async fn ends(&self, topic: &str, partitions: Vec<i32>) -> anyhow::Result<BTreeMap<i32, i64>> {
+        let (producer, topic) = (self.current(), topic.to_owned());
+        let ask = move || {
+            let end = |partition| producer.client().fetch_watermarks(&topic, partition, REQUEST_LIMIT);
+            partitions.into_iter().map(|partition| Ok((partition, end(partition)?.1))).collect()
+        };
+        tokio::task::spawn_blocking(ask).await.context("asking where partitions end")?
     }
 
     fn current(&self) -> Arc<ThreadedProducer<Reports>> {

@@ -139,12 +139,12 @@ async fn what_a_zombie_writes_late_is_overwritten_by_the_owner() {
     let member =
         tokio::spawn(consumer::run(rig.consumer(4), stop.clone(), Health::new(), Shared(Arc::clone(&processor))));
     rig.settled().await;
-    audit(&processor).await.expect("an audit");
+    assert_eq!(audit(&processor).await.expect("an audit"), 0, "all that was written is the owner's: nothing is read");
     let calm = rig.states().await.len();
 
     rig.send_state(&level(&events[1])).await;
-    audit(&processor).await.expect("an audit");
-    audit(&processor).await.expect("an audit");
+    assert_eq!(audit(&processor).await.expect("an audit"), 1);
+    assert_eq!(audit(&processor).await.expect("an audit"), 0, "what the audit wrote is the owner's");
     stop.cancel();
     member.await.expect("no panic").expect("no failure");
     let versions: Vec<i64> = rig.states().await.iter().skip(calm).map(|level| level.version).collect();

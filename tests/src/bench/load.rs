@@ -60,13 +60,20 @@ impl Latencies {
 #[derive(Debug, Clone, Copy)]
 pub struct Load {
     api: SocketAddr,
+    /// Status of every answer.
+    expected: u16,
 }
 
 impl Load {
     /// `api` as in the endpoints: `http://127.0.0.1:PORT`.
     pub fn new(api: &str) -> anyhow::Result<Load> {
         let address = api.trim_start_matches("http://").trim_end_matches('/');
-        Ok(Load { api: address.parse().with_context(|| format!("{api} is no plain address"))? })
+        Ok(Load { api: address.parse().with_context(|| format!("{api} is no plain address"))?, expected: 201 })
+    }
+
+    /// The same where every answer has to have this status.
+    pub fn expecting(self, expected: u16) -> Load {
+        Load { expected, ..self }
     }
 
     /// `rate` arrivals a second for `duration`.
@@ -124,7 +131,7 @@ impl Load {
         let (arrivals, started) = (Arc::new(AtomicU64::new(0)), Instant::now());
         let mut running = tokio::task::JoinSet::new();
         for connection in open {
-            running.spawn(connection.sell(rate, started, duration, arrivals.clone(), source.clone()));
+            running.spawn(connection.sell(rate, started, duration, arrivals.clone(), source.clone(), self.expected));
         }
         let mut all = Latencies::default();
         while let Some(done) = running.join_next().await {
@@ -148,7 +155,7 @@ impl Connection {
         Ok(Connection { stream, buffer: Vec::with_capacity(8 << 10) })
     }
 
-    /// Sells until the time is over or the source is empty; anything but 201 ends the run: a benchmark of refusals
+    /// Sells until the time is over or the source is empty; any other answer ends the run: a benchmark of refusals
     /// would flatter.
     async fn sell(
         mut self,
@@ -157,6 +164,7 @@ impl Connection {
         duration: Duration,
         arrivals: Arc<AtomicU64>,
         source: Source,
+        expected: u16,
     ) -> anyhow::Result<Vec<u32>> {
         let mut latencies = Vec::new();
         loop {
@@ -175,7 +183,7 @@ impl Connection {
             }
             let Some(shot) = source() else { return Ok(latencies) };
             let status = self.fire(&shot).await.context("the connection to the API")?;
-            ensure!(status == 201, "a sale was answered {status}: {}", String::from_utf8_lossy(&self.buffer));
+            ensure!(status == expected, "a request was answered {status}: {}", String::from_utf8_lossy(&self.buffer));
             latencies.push(due.elapsed().as_micros() as u32);
         }
     }

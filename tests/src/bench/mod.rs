@@ -7,6 +7,7 @@ mod machine;
 mod peer;
 mod pipeline;
 mod relay;
+mod security;
 mod shop;
 mod text;
 
@@ -26,6 +27,7 @@ use ingest::{HotReport, Ingest, IngestReport};
 use machine::{Machine, median};
 use pipeline::PipelineReport;
 use relay::RelayReport;
+use security::SecurityReport;
 
 /// What to measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -38,6 +40,8 @@ pub enum Bench {
     Relay,
     /// Everything at once, minutes long
     Pipeline,
+    /// What proof of who asks, card filter and audit cost a sale, and what a flood of log-ins does to tills
+    Security,
     /// One after the other
     All,
 }
@@ -103,6 +107,8 @@ struct Report {
     relay: Option<RelayReport>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pipeline: Option<PipelineReport>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    security: Option<SecurityReport>,
 }
 
 /// The platform that is measured.
@@ -200,6 +206,7 @@ pub fn bench(options: &Options) -> Result<ExitCode> {
         hot: None,
         relay: None,
         pipeline: None,
+        security: None,
     };
     let wants = |bench| options.bench == bench || options.bench == Bench::All;
     if wants(Bench::Ingest) || wants(Bench::Hot) || wants(Bench::Relay) {
@@ -210,6 +217,11 @@ pub fn bench(options: &Options) -> Result<ExitCode> {
     if wants(Bench::Pipeline) {
         let stage = Stage::open("bench-pipeline")?;
         report.pipeline = Some(runtime.block_on(pipeline::measure(&stage, options))?);
+        stage.stack.shutdown()?;
+    }
+    if wants(Bench::Security) {
+        let stage = Stage::open("bench-security")?;
+        report.security = Some(runtime.block_on(security::measure(&stage, options))?);
         stage.stack.shutdown()?;
     }
     if options.json {

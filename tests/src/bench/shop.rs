@@ -39,6 +39,14 @@ struct Till {
     next: i64,
 }
 
+impl Till {
+    /// Its token, and what an API believes whose proof of who asks is switched off.
+    fn names_itself(&self) -> String {
+        let Terminal { terminal_id, location_id, .. } = &self.terminal;
+        format!("Authorization: Bearer {}\r\nX-Terminal: {terminal_id} {location_id}", self.token)
+    }
+}
+
 /// A business made through the API, and its tills.
 pub struct Shop {
     business: Business,
@@ -81,6 +89,16 @@ impl Shop {
         (0..count).map(|_| self.shot(spread, now)).collect()
     }
 
+    /// `count` readings of a till's own location.
+    pub fn readings(&self, count: usize) -> Vec<Bytes> {
+        let reading = |till: &Till| {
+            let location = till.terminal.location_id;
+            let head = till.names_itself();
+            Bytes::from(format!("GET /api/v1/locations/{location} HTTP/1.1\r\nHost: bench\r\n{head}\r\n\r\n"))
+        };
+        self.tills.iter().flatten().cycle().take(count).map(reading).collect()
+    }
+
     /// One whole HTTP request.
     pub fn shot(&mut self, spread: Spread, occurred_at: DateTime<Utc>) -> Result<Bytes> {
         let place = match spread {
@@ -91,9 +109,9 @@ impl Shop {
         let sale = self.sale(spread, place, till, occurred_at)?;
         let body = serde_json::to_vec(&sale)?;
         let mut shot = format!(
-            "POST /api/v1/sales HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {}\r\nIdempotency-Key: {}\r\n\
+            "POST /api/v1/sales HTTP/1.1\r\nHost: bench\r\n{}\r\nIdempotency-Key: {}\r\n\
              Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
-            self.tills[place][till].token,
+            self.tills[place][till].names_itself(),
             sale.sale_id,
             body.len()
         )

@@ -6,6 +6,7 @@ use super::Report;
 use super::ingest::{HotReport, IngestReport, Run};
 use super::pipeline::PipelineReport;
 use super::relay::RelayReport;
+use super::security::SecurityReport;
 
 pub(super) fn page(report: &Report) -> String {
     let at = &report.machine;
@@ -18,6 +19,7 @@ pub(super) fn page(report: &Report) -> String {
     report.hot.iter().for_each(|it| hot(&mut page, it).unwrap_or_default());
     report.relay.iter().for_each(|it| relay(&mut page, it).unwrap_or_default());
     report.pipeline.iter().for_each(|it| pipeline(&mut page, it).unwrap_or_default());
+    report.security.iter().for_each(|it| security(&mut page, it).unwrap_or_default());
     page
 }
 
@@ -137,4 +139,43 @@ fn pipeline(page: &mut String, it: &PipelineReport) -> std::fmt::Result {
         }
     }
     writeln!(page, "    {:<16} {:>33.1} us", "generator", load.generator_us)
+}
+
+fn security(page: &mut String, it: &SecurityReport) -> std::fmt::Result {
+    writeln!(page, "\nWhat the boundary costs: CPU us a request, API and Postgres together, with it / without it")?;
+    for cost in &it.costs {
+        writeln!(
+            page,
+            "  {:<44} {:.3} (lowest {:.3}, highest {:.3} of {} pairs): {:.1} / {:.1} us   goal {}",
+            cost.of,
+            cost.ratio.median,
+            cost.ratio.low,
+            cost.ratio.high,
+            cost.pairs,
+            cost.with_us,
+            cost.without_us,
+            cost.goal.map_or("none: the spread of the same twice".to_owned(), |goal| format!("{goal:.2}")),
+        )?;
+    }
+    writeln!(
+        page,
+        "  sealing, worker and Postgres: {:.1} us an audit row ({} rows)",
+        it.sealing.us_a_row, it.sealing.rows
+    )?;
+    let flood = &it.flood;
+    writeln!(page, "\nA flood of log-ins beside {:.0} sales/s", flood.offered_per_s)?;
+    writeln!(
+        page,
+        "  p99 of sales without it {:.1} ms (lowest {:.1}, highest {:.1}), with it {:.1} ms (lowest {:.1}, highest {:.1})",
+        flood.calm_p99_ms.median,
+        flood.calm_p99_ms.low,
+        flood.calm_p99_ms.high,
+        flood.flooded_p99_ms.median,
+        flood.flooded_p99_ms.low,
+        flood.flooded_p99_ms.high,
+    )?;
+    for (status, answers) in &flood.answers {
+        writeln!(page, "  log-ins answered {status}: {answers}")?;
+    }
+    Ok(())
 }
