@@ -79,13 +79,17 @@ pub fn refusal(pointer: impl Into<String>) -> ApiError {
 }
 
 /// Headers that proxies and clients fill with numbers and tokens of their own; none of them is kept as text.
-const UNREAD: [HeaderName; 8] = [
+const UNREAD: [HeaderName; 12] = [
     HeaderName::from_static("authorization"),
     HeaderName::from_static("content-length"),
     HeaderName::from_static("traceparent"),
     HeaderName::from_static("tracestate"),
     HeaderName::from_static("x-amzn-trace-id"),
     HeaderName::from_static("x-cloud-trace-context"),
+    HeaderName::from_static("x-datadog-trace-id"),
+    HeaderName::from_static("x-datadog-parent-id"),
+    HeaderName::from_static("x-b3-traceid"),
+    HeaderName::from_static("x-b3-spanid"),
     HeaderName::from_static("cf-ray"),
     HeaderName::from_static("date"),
 ];

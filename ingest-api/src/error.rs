@@ -171,8 +171,7 @@ impl From<sqlx::Error> for ApiError {
             | sqlx::Error::PoolClosed
             | sqlx::Error::Io(_)
             | sqlx::Error::Tls(_)
-            | sqlx::Error::Protocol(_)
-            | sqlx::Error::WorkerCrashed => Self::unavailable("unavailable", "the database is not reachable"),
+            | sqlx::Error::Protocol(_) => Self::unavailable("unavailable", "the database is not reachable"),
             _ => Self::from_status(StatusCode::INTERNAL_SERVER_ERROR),
         };
         problem.with_source(error)

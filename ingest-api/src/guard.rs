@@ -1,9 +1,10 @@
 //! The layer around every route that is not public: token, principal, permission.
 
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use uuid::Uuid;
 
 use crate::access::{Access, Permission, Principal};
 use crate::app::AppState;
@@ -83,12 +84,24 @@ async fn identify(app: &AppState, headers: &HeaderMap, permission: Permission) -
     Ok(Access { principal, permission, session })
 }
 
+/// The route with the identifiers that were named: what else somebody writes into a path is kept nowhere.
+fn place(request: &Request) -> String {
+    let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    // From the end: the path has lost the prefix that all routes share.
+    let parts = route.rsplit('/').zip(request.uri().path().rsplit('/').filter(|part| !part.is_empty()));
+    let named = |(of_route, named)| if Uuid::try_parse(named).is_ok() { named } else { of_route };
+    let mut parts: Vec<&str> = parts.map(named).collect();
+    parts.push("");
+    parts.reverse();
+    parts.join("/")
+}
+
 impl audit::Trail {
     fn of(request: &Request, principal: &Principal) -> audit::Trail {
         audit::Trail {
             principal: principal.clone(),
             context: request.extensions().get::<Context>().cloned().unwrap_or_else(|| Context::of_task("unknown")),
-            target: format!("{} {}", request.method(), request.uri().path()),
+            target: format!("{} {}", request.method(), place(request)),
         }
     }
 }

@@ -161,6 +161,9 @@ enum Task {
         /// How long the pipeline may take to drain, seconds
         #[arg(long, default_value_t = 60)]
         drain: u64,
+        /// Epochs that began with a restore you know of, by a list kept outside of the database: `2,3`
+        #[arg(long, value_delimiter = ',', value_name = "EPOCHS")]
+        restored_epochs: Vec<i64>,
     },
     /// After a restore: retires what the compacted topics hold of entities that the ledger does not have
     Retire,
@@ -176,8 +179,8 @@ async fn main() -> ExitCode {
             exit_code(run_replay(Replay { from, stream, topic }).await)
         }
         Role::Worker { task: None } => exit_code(run_worker().await),
-        Role::Worker { task: Some(Task::Verify { json, journal, chain, drain }) } => {
-            match run_verify(json, journal, chain, drain).await {
+        Role::Worker { task: Some(Task::Verify { json, journal, chain, drain, restored_epochs }) } => {
+            match run_verify(json, journal, chain, drain, restored_epochs).await {
                 Ok(true) => ExitCode::SUCCESS,
                 Ok(false) => ExitCode::FAILURE,
                 Err(error) => exit_code(Err(error)),
@@ -378,7 +381,13 @@ fn print_public_key(signing_key: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn run_verify(json: bool, journal: Option<PathBuf>, chain: bool, drain: u64) -> anyhow::Result<bool> {
+async fn run_verify(
+    json: bool,
+    journal: Option<PathBuf>,
+    chain: bool,
+    drain: u64,
+    restored_epochs: Vec<i64>,
+) -> anyhow::Result<bool> {
     let cfg: config::Verify = load()?;
     // The report is the output: the log stays out of its way.
     let limits = Limits {
@@ -395,7 +404,10 @@ async fn run_verify(json: bool, journal: Option<PathBuf>, chain: bool, drain: u6
         clickhouse: cfg.clickhouse,
         journal,
         drain: Duration::from_secs(drain),
-        keys: PublicKeys::parse(&cfg.audit.public_keys)?,
+        trust: verify::Trust {
+            keys: PublicKeys::parse(&cfg.audit.public_keys)?,
+            restored: restored_epochs.into_iter().collect(),
+        },
     };
     let report = if chain { verify::run_chain(&stores).await? } else { verify::run(&stores).await? };
     if json {

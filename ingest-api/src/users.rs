@@ -288,8 +288,17 @@ pub async fn publish(
 pub async fn find_user(State(app): State<AppState>, access: Access, PathId(id): PathId) -> Result<Response, ApiError> {
     let mut tx = app.snapshot().await?;
     let user = db::find(&mut tx, id).await?.filter(|user| is_visible(&access, user));
-    let user = user.ok_or_else(|| ApiError::not_found("user"))?;
+    let user = as_seen_by(&access, user.ok_or_else(|| ApiError::not_found("user"))?);
     with_etag(StatusCode::OK, &user, user.version)
+}
+
+/// Without the grants at locations that the reader does not see.
+fn as_seen_by(access: &Access, mut user: User) -> User {
+    let sees = |grant: &UserGrant| {
+        grant.location_id.is_none_or(|place| access.principal.may(access.permission, LocationId(place)))
+    };
+    user.grants.retain(sees);
+    user
 }
 
 /// Whoever is not granted everywhere sees the users of their own locations.
@@ -312,6 +321,7 @@ pub async fn list_users(
     let after: Option<Uuid> = app.auth.cursors.open(LIST, params.cursor.as_deref())?;
     let mut tx = app.snapshot().await?;
     let rows = db::list(&mut tx, access.scope(), after, limit + 1).await?;
+    let rows = rows.into_iter().map(|user| as_seen_by(&access, user)).collect();
     let page = Page::of(rows, limit, &app.auth.cursors, LIST, |row: &User| row.user_id)?;
     json_response(StatusCode::OK, &page)
 }

@@ -253,7 +253,7 @@ async fn retire(stack: &Stack) -> BTreeMap<String, u64> {
 /// Whether all stores agree within `drain`, and what `verify` found.
 async fn verify(stack: &Stack, drain: Duration) -> (bool, String) {
     let mut command = stack.job("ingest-api", Job::Verify);
-    command.args(["worker", "verify", "--drain", &drain.as_secs().to_string()]);
+    command.args(["worker", "verify", "--restored-epochs", "2", "--drain", &drain.as_secs().to_string()]);
     let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
     let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     (output.status.success(), text.join("\n"))

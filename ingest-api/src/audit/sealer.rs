@@ -2,6 +2,7 @@
 //! days, and hands both to the outbox. One leader among all workers, by a session advisory lock on the very connection
 //! it works with; a second one could do no harm, since a row and a number are sealed once by their identity.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
@@ -12,7 +13,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection, PgConnection};
 use uuid::Uuid;
 
-use super::chain::{self, GENESIS};
+use super::chain::{self, GENESIS, Hash};
 use super::roots;
 use super::signing::{Head, Signer};
 use crate::db::audit::{self as db, Seal};
@@ -55,8 +56,9 @@ impl Sealer {
     /// Runs until `stop`. Failures of the database are ridden out. Declares the readiness check `sealer`.
     pub async fn run(self, stop: Shutdown) {
         self.health.set("sealer", false, "starting");
+        let mut signed = Heads::default();
         while !stop.is_cancelled() {
-            if let Err(error) = self.lead(&stop).await {
+            if let Err(error) = self.lead(&mut signed, &stop).await {
                 self.health.set("sealer", false, error.to_string());
                 tracing::warn!(%error, "the sealer lost its session");
             }
@@ -65,7 +67,7 @@ impl Sealer {
     }
 
     /// One session: asks for the lock, and leads as long as it holds it.
-    async fn lead(&self, stop: &Shutdown) -> Result<(), sqlx::Error> {
+    async fn lead(&self, signed: &mut Heads, stop: &Shutdown) -> Result<(), sqlx::Error> {
         let mut conn = connect(&self.options).await?;
         while !try_lock(&mut conn).await? {
             self.health.set("sealer", true, "follower");
@@ -82,7 +84,7 @@ impl Sealer {
             // A backlog is worked off without pause, and signed on the way.
             let is_behind = seal(&mut conn, SEALS_AT_ONCE).await? == SEALS_AT_ONCE as usize;
             if is_due(&mut heads, HEADS_EVERY) {
-                sign_heads(&mut conn, &self.signer).await?;
+                self.sign_on(&mut conn, signed).await?;
             }
             if is_due(&mut roots, ROOTS_EVERY) {
                 roots::close_days(&mut conn, &self.signer, Utc::now()).await?;
@@ -93,6 +95,21 @@ impl Sealer {
         }
         // Gives the lock back at once; without this the session's end would.
         conn.close().await
+    }
+
+    /// Signs heads as long as those signed before still stand: a chain that was written anew gets no new signature from
+    /// the one process that knows better. After a restore it has to be started again.
+    async fn sign_on(&self, conn: &mut PgConnection, signed: &mut Heads) -> Result<(), sqlx::Error> {
+        if let Some((chain, seq)) = signed.rewritten(conn).await? {
+            let what = format!("chain {chain} does not hold the head signed at {seq}: nothing is signed any more");
+            tracing::error!(%chain, seq, "a signed head does not stand; see the runbook audit-chain");
+            self.health.set("sealer", false, what);
+            return Ok(());
+        }
+        for head in sign_heads(conn, &self.signer).await? {
+            signed.0.insert(head.chain, (head.seq, head.hash));
+        }
+        Ok(())
     }
 }
 
@@ -140,9 +157,21 @@ pub async fn seal(conn: &mut PgConnection, limit: i64) -> Result<usize, sqlx::Er
     Ok(seals.len())
 }
 
-/// Signs and publishes the head of every chain that went on, or was not signed in this epoch; how many it were.
-pub async fn sign_heads(conn: &mut PgConnection, signer: &Signer) -> Result<usize, sqlx::Error> {
-    let mut signed = 0;
+/// The newest head of each chain that this process has signed.
+#[derive(Default)]
+struct Heads(HashMap<Uuid, (i64, Hash)>);
+
+impl Heads {
+    /// A chain that holds something else in its place, or nothing.
+    async fn rewritten(&self, conn: &mut PgConnection) -> Result<Option<(Uuid, i64)>, sqlx::Error> {
+        let heads: Vec<(Uuid, i64, Hash)> = self.0.iter().map(|(chain, (seq, hash))| (*chain, *seq, *hash)).collect();
+        db::fallen(conn, &heads).await
+    }
+}
+
+/// Signs and publishes the head of every chain that went on, or was not signed in this epoch; which it were.
+pub async fn sign_heads(conn: &mut PgConnection, signer: &Signer) -> Result<Vec<Head>, sqlx::Error> {
+    let mut signed = Vec::new();
     loop {
         let mut tx = conn.begin().await?;
         let epoch = outbox::epoch(&mut tx).await?;
@@ -155,15 +184,17 @@ pub async fn sign_heads(conn: &mut PgConnection, signer: &Signer) -> Result<usiz
         let seq = outbox::lock_stream(&mut tx, COMPANY_STREAM.0).await?;
         let mut act = Act::new(COMPANY_STREAM.0, seq, CAUSE, Uuid::now_v7(), "");
         db::keep_key(&mut tx, signer.key_id(), signer.public_key()).await?;
+        let mut heads = Vec::with_capacity(due.len());
         for head in &due {
             let signed_at = now.timestamp_micros();
             let head = signer.sign(Head { chain: head.chain, epoch, seq: head.seq, hash: head.hash, signed_at });
             db::insert_head(&mut tx, &head).await?;
             act.push(&head.event());
+            heads.push(head.what);
         }
         outbox::append(&mut tx, &act, epoch, now).await?;
         tx.commit().await?;
-        signed += due.len();
+        signed.extend(heads);
     }
 }
 

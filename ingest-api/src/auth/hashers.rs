@@ -1,6 +1,7 @@
 //! Threads for password hashes: a few, apart from every other work, and behind it where cores are short.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -18,6 +19,7 @@ type Work = Box<dyn FnOnce() + Send>;
 pub struct Hashers {
     places: Arc<Semaphore>,
     queue: SyncSender<Work>,
+    begun: AtomicU64,
 }
 
 impl Hashers {
@@ -31,7 +33,12 @@ impl Hashers {
             let thread = std::thread::Builder::new().name("password-hash".to_owned());
             thread.spawn(move || hash_all(&work)).context("starting a thread for password hashes")?;
         }
-        Ok(Hashers { places: Arc::new(Semaphore::new(places)), queue })
+        Ok(Hashers { places: Arc::new(Semaphore::new(places)), queue, begun: AtomicU64::new(0) })
+    }
+
+    /// How much work was taken so far.
+    pub fn begun(&self) -> u64 {
+        self.begun.load(Ordering::Relaxed)
     }
 
     /// What the work came to; 503 when too many wait. It is done to its end, also when its caller has left, and holds its
@@ -47,6 +54,7 @@ impl Hashers {
         });
         // Whoever has a place has room in the queue.
         self.queue.try_send(work).map_err(|_| full())?;
+        self.begun.fetch_add(1, Ordering::Relaxed);
         result.await.map_err(|_| ApiError::internal(anyhow::anyhow!("a password hash ended without a result")))
     }
 }

@@ -58,6 +58,11 @@ impl Passwords {
         Ok(Passwords { hashers: Hashers::start(AT_ONCE, WAITING_MAX)?, argon, nobody })
     }
 
+    /// Hashes worked out so far, right or wrong: what tells attempts apart by their cost.
+    pub fn hashes(&self) -> u64 {
+        self.hashers.begun()
+    }
+
     /// The hash to store, with its salt and parameters.
     pub async fn hash(&self, password: String) -> Result<String, ApiError> {
         let argon = self.argon.clone();

@@ -99,8 +99,7 @@ pub async fn erase(
 }
 
 async fn erase_in(tx: &mut PgTx, id: Uuid, reason: &str, asked: &Asked) -> Result<Vec<Member>, ApiError> {
-    let id = profile::survivor(tx, id).await?.customer_id;
-    let members = db::lock(tx, &[id]).await?;
+    let (id, members) = lock_survivor(tx, id).await?;
     if members.iter().all(|member| member.erased_at.is_some()) {
         return Ok(members);
     }
@@ -118,6 +117,18 @@ async fn erase_in(tx: &mut PgTx, id: Uuid, reason: &str, asked: &Asked) -> Resul
         }
     }
     Ok(db::lock(tx, &[id]).await?)
+}
+
+/// Locks the member with everything merged into it. A merge may have gone by between the look and the lock.
+async fn lock_survivor(tx: &mut PgTx, id: Uuid) -> Result<(Uuid, Vec<Member>), ApiError> {
+    let mut id = profile::survivor(tx, id).await?.customer_id;
+    loop {
+        let members = db::lock(tx, &[id]).await?;
+        match members.iter().find(|member| member.customer_id == id).and_then(|member| member.merged_into) {
+            Some(survivor) => id = survivor,
+            None => return Ok((id, members)),
+        }
+    }
 }
 
 /// Has the key store forget these members, and notes it.

@@ -140,6 +140,20 @@ pub async fn due_heads(conn: &mut PgConnection, epoch: i64, limit: i64) -> Resul
     .await
 }
 
+/// One of these heads whose chain holds another hash in its place, or nothing.
+pub async fn fallen(conn: &mut PgConnection, heads: &[(Uuid, i64, Hash)]) -> Result<Option<(Uuid, i64)>, sqlx::Error> {
+    sqlx::query_as(
+        "select h.chain, h.seq from unnest($1::uuid[], $2::bigint[], $3::bytea[]) h (chain, seq, hash)
+         where not exists (select from audit_seals s where s.chain = h.chain and s.seq = h.seq and s.hash = h.hash)
+         order by 1 limit 1",
+    )
+    .bind(heads.iter().map(|(chain, ..)| *chain).collect::<Vec<_>>())
+    .bind(heads.iter().map(|(_, seq, _)| *seq).collect::<Vec<_>>())
+    .bind(heads.iter().map(|(.., hash)| *hash).collect::<Vec<_>>())
+    .fetch_optional(conn)
+    .await
+}
+
 /// Keeps a public key that signs from now on.
 pub async fn keep_key(conn: &mut PgConnection, key_id: &str, public_key: &[u8]) -> Result<(), sqlx::Error> {
     sqlx::query(

@@ -1,6 +1,6 @@
 -- Rights of the application's role, the same after every migration: it reads everything, adds to ledgers (the tables
 -- with the trigger append_only) and never changes, deletes or empties what they hold. It owns nothing, so it cannot
--- take a trigger away either.
+-- take a trigger away either. Epochs begin with a restore, which is the owner's business.
 do $$
 declare
     item record;
@@ -13,7 +13,7 @@ begin
     grant execute on function make_outbox_partition(date), drop_outbox_partition(date) to vorca_app;
     for item in
         select c.oid::regclass as name,
-               case when c.relname = '_sqlx_migrations' then 'select'
+               case when c.relname in ('_sqlx_migrations', 'epochs', 'epoch_cuts', 'audit_cuts') then 'select'
                     when exists (select from pg_trigger t where t.tgrelid = c.oid and t.tgname = 'append_only')
                     then 'select, insert'
                     else 'select, insert, update, delete' end as rights

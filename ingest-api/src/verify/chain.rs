@@ -11,9 +11,9 @@ use sqlx::{FromRow, PgConnection, PgPool, Row};
 use uuid::Uuid;
 
 use super::published::Published;
-use super::{Report, Stores, signatures};
+use super::{Report, Stores, Trust, signatures};
 use crate::audit::chain::{AuditRow, GENESIS, Hash, link};
-use crate::audit::signing::{Head, PublicKeys, Signed};
+use crate::audit::signing::{Head, Signed};
 use crate::db::audit as db;
 
 /// Seals read at once.
@@ -26,14 +26,14 @@ pub async fn check_all(stores: &Stores, report: &mut Report) -> anyhow::Result<(
     settle(&stores.pg, stores.drain).await?;
     let published = Published::of(stores).await?;
     let mut conn = stores.pg.acquire().await?;
-    check(&mut conn, &published, &stores.keys, report).await
+    check(&mut conn, &published, &stores.trust, report).await
 }
 
 /// Every check inside one database, against these publications.
 pub async fn check(
     conn: &mut PgConnection,
     published: &Published,
-    keys: &PublicKeys,
+    trust: &Trust,
     report: &mut Report,
 ) -> anyhow::Result<()> {
     unsealed(conn, report).await?;
@@ -42,13 +42,13 @@ pub async fn check(
     let all: Vec<(&str, &Signed<Head>)> = all.collect();
     let seals = links(conn, all.iter().map(|(_, head)| (head.what.chain, head.what.seq)).collect(), report).await?;
     documents(conn, report).await?;
-    let cuts = signatures::Cuts::of(conn).await?;
+    let cuts = signatures::Cuts::of(conn, &trust.restored, report).await?;
     let mut differing = published.unreadable.clone();
-    signatures::heads(&all, keys, &seals, &cuts, &mut differing, report);
+    signatures::heads(&all, &trust.keys, &seals, &cuts, &mut differing, report);
     signatures::late(conn, &stored, &seals, &mut differing).await?;
     let claim = "every signed head stands in its chain, every chain is signed to its end";
     report.add("I19", claim, all.len() as u64, differing);
-    signatures::roots(conn, published, keys, &seals, &cuts, report).await
+    signatures::roots(conn, published, &trust.keys, &seals, &cuts, report).await
 }
 
 /// Waits until every row is sealed and every chain has its signed head, at most `limit`.

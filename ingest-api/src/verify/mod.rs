@@ -38,8 +38,15 @@ pub struct Stores {
     pub journal: Option<PathBuf>,
     /// How long the pipeline may take to drain before the comparison begins.
     pub drain: Duration,
-    /// Keys whose signatures under heads and roots are believed.
+    pub trust: Trust,
+}
+
+/// What is believed without proof. It comes from outside of the database: whoever owns that can write anything into it.
+pub struct Trust {
+    /// Keys whose signatures under heads and roots count.
     pub keys: crate::audit::signing::PublicKeys,
+    /// Epochs that began with a restore somebody knows of.
+    pub restored: std::collections::BTreeSet<i64>,
 }
 
 /// Runs every check and returns what differs. Errors are failures to look, not differences.

@@ -1,6 +1,6 @@
 //! The other half of I19: what was signed stands, as signed, in the chains and days it was signed about.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use chrono::NaiveDate;
 use sqlx::{PgConnection, Row};
@@ -19,13 +19,28 @@ use crate::sales::hash::hex;
 pub(super) struct Cuts(BTreeMap<i64, HashMap<Uuid, i64>>);
 
 impl Cuts {
-    pub async fn of(conn: &mut PgConnection) -> anyhow::Result<Cuts> {
+    /// Of the restores that somebody knows of; each other one is reported, and gives nothing up.
+    pub async fn of(conn: &mut PgConnection, restored: &BTreeSet<i64>, report: &mut Report) -> anyhow::Result<Cuts> {
         let mut cuts: BTreeMap<i64, HashMap<Uuid, i64>> = BTreeMap::new();
         let epochs: Vec<i64> =
-            sqlx::query_scalar("select epoch from epochs where epoch > 1").fetch_all(&mut *conn).await?;
-        cuts.extend(epochs.into_iter().map(|epoch| (epoch, HashMap::new())));
+            sqlx::query_scalar("select epoch from epochs where epoch > 1 order by 1").fetch_all(&mut *conn).await?;
+        let unknown = epochs.iter().filter(|epoch| !restored.contains(epoch));
+        let differing = unknown.map(|epoch| {
+            format!(
+                "epoch {epoch}: --restored-epochs does not name it; a restore that nobody made hides what was forged"
+            )
+        });
+        report.add(
+            "I19",
+            "every epoch began with a restore that is known of",
+            epochs.len() as u64,
+            differing.collect(),
+        );
+        cuts.extend(epochs.iter().filter(|epoch| restored.contains(epoch)).map(|epoch| (*epoch, HashMap::new())));
         for row in sqlx::query("select epoch, chain, kept_seq from audit_cuts").fetch_all(conn).await? {
-            cuts.entry(row.get(0)).or_default().insert(row.get(1), row.get(2));
+            if let Some(kept) = cuts.get_mut(&row.get(0)) {
+                kept.insert(row.get(1), row.get(2));
+            }
         }
         Ok(Cuts(cuts))
     }

@@ -15,6 +15,9 @@ pub struct Options {
     /// Journal of the tills: a file, or a folder of them
     #[arg(long, value_name = "FILE")]
     pub journal: Option<PathBuf>,
+    /// Epochs that began with a restore you know of: `2,3`
+    #[arg(long, value_name = "EPOCHS")]
+    pub restored_epochs: Option<String>,
 }
 
 /// Ends with the exit code of the check.
@@ -28,6 +31,9 @@ pub fn verify(options: &Options) -> Result<ExitCode> {
     if let Some(journal) = &options.journal {
         // The job runs in the run folder: a relative path would mean another file there.
         command.arg("--journal").arg(std::path::absolute(journal)?);
+    }
+    if let Some(epochs) = &options.restored_epochs {
+        command.arg("--restored-epochs").arg(epochs);
     }
     let status = command.status().context("starting verify")?;
     Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(70)))
