@@ -275,3 +275,35 @@ async fn after_a_restore_the_chain_goes_on_and_lost_heads_are_named(pool: PgPool
             .unwrap();
     assert_eq!(signed, [(3, 1), (3, 2)], "the restored head is signed into the new epoch");
 }
+
+/// Whoever owns the database can write a chain anew so that it follows from itself. The process that signed it before
+/// knows better, and does not put its signature under it.
+#[sqlx::test(migrations = "../migrations/postgres")]
+async fn a_chain_that_was_written_anew_is_signed_no_more(pool: PgPoolOptions, options: PgConnectOptions) {
+    let pool = pool.connect_with(options.clone()).await.unwrap();
+    write_acts(pool.clone(), Vec::new()).await;
+    let (stop, health) = (Shutdown::new(), Health::new());
+    health.started();
+    let sealer = Sealer { options, signer: signer(), health: health.clone() };
+    let sealing = tokio::spawn(sealer.run(stop.clone()));
+    let heads =
+        async || -> i64 { sqlx::query_scalar("select count(*) from audit_heads").fetch_one(&pool).await.unwrap() };
+    eventually(async || if heads().await > 0 && health.is_ready() { Ok(()) } else { Err("no head".to_owned()) }).await;
+    let anew = "set session_replication_role = replica;
+                update audit_seals set hash = sha256(hash);
+                set session_replication_role = origin";
+    sqlx::raw_sql(anew).execute(&pool).await.unwrap();
+    let signed = heads().await;
+    write_acts(pool.clone(), Vec::new()).await;
+    eventually(async || if health.is_ready() { Err("it is ready to sign".to_owned()) } else { Ok(()) }).await;
+    assert_eq!(heads().await, signed);
+    stop.cancel();
+    sealing.await.unwrap();
+}
+
+/// A horizon ahead of what runs would hide the rows below it from the sealer.
+#[sqlx::test(migrations = "../migrations/postgres")]
+async fn the_horizon_cannot_be_set_ahead(pool: PgPool) {
+    let ahead = sqlx::query("update audit_progress set horizon = '4000000000'").execute(&pool).await.unwrap_err();
+    assert!(ahead.to_string().contains("ahead of running transactions"), "{ahead}");
+}
