@@ -5,7 +5,7 @@ use axum::http::StatusCode;
 use schemas::ids::{LocationId, TerminalId, UserId};
 use uuid::Uuid;
 
-use crate::access::{Grant, Permission, Principal, Role};
+use crate::access::{Grant, Granted, Permission, Principal, Role};
 use crate::router::{Route, routes};
 
 /// How far the permission of a route has to reach, and what happens where it does not.
@@ -125,7 +125,7 @@ impl Caller {
     pub fn principal(self, own: LocationId) -> Option<Principal> {
         let user = |role, location_id| Principal::User {
             user_id: UserId(Uuid::nil()),
-            grants: [Grant { role, location_id }].into(),
+            grants: [Grant { role: Granted::BuiltIn(role), location_id }].into(),
         };
         let client = |locations: Option<LocationId>| Principal::Client {
             client_id: Uuid::nil(),

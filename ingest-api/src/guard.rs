@@ -10,7 +10,7 @@ use crate::app::AppState;
 use crate::audit;
 use crate::auth::tokens::Subject;
 use crate::context::Context;
-use crate::error::ApiError;
+use crate::error::{ApiError, RefusedBecause};
 
 /// The layer of one route: token, principal, permission. A refusal is audited before it is answered.
 pub async fn guard(
@@ -39,8 +39,9 @@ pub async fn guard(
     if is_write && response.status().is_success() {
         follow_up(&app, permission).await;
     }
-    if response.status() == StatusCode::FORBIDDEN
-        && let Err(problem) = audit::record_refusal(&app, trail, permission).await
+    let because = response.extensions().get::<RefusedBecause>().map(|because| because.0.clone());
+    if (response.status() == StatusCode::FORBIDDEN || because.is_some())
+        && let Err(problem) = audit::record_refusal(&app, trail, permission, because.unwrap_or_default()).await
     {
         return problem.into_response();
     }

@@ -11,6 +11,7 @@ use super::hash;
 use super::types::{
     Card, DiscountKind, NewLine, NewQuote, NewSale, NewTender, Tender, TenderKind, ValidSale, cart_line,
 };
+use crate::approvals::{Presented, TOKEN_CHARS_MAX};
 use crate::checks::decimal;
 use crate::error::FieldProblem;
 use crate::pricing::{Cart, LINES_MAX, QTY_MAX};
@@ -61,6 +62,8 @@ pub fn valid_sale(new: NewSale, terminal_id: TerminalId, now: DateTime<Utc>) -> 
     check_instant(&mut findings, new.occurred_at, now);
     check_lines(&mut findings, &new.lines);
     check_tenders(&mut findings, &new.tenders);
+    let is_short = new.approval.as_ref().is_none_or(|text| text.len() <= TOKEN_CHARS_MAX);
+    findings.that(is_short, at("/approval"), "is longer than any approval");
     if !findings.0.is_empty() {
         return Err(findings.0);
     }
@@ -83,6 +86,7 @@ pub fn valid_sale(new: NewSale, terminal_id: TerminalId, now: DateTime<Utc>) -> 
         tenders: new.tenders.into_iter().map(tender).collect(),
         total_minor: new.total_minor,
         content_hash: [0; 32],
+        presented: Presented::Nothing,
     };
     sale.content_hash = hash::content_hash(&sale);
     Ok(sale)
