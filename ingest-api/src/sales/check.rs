@@ -25,6 +25,8 @@ pub const AHEAD_SECONDS_MAX: i64 = 300;
 const TEXT_CHARS_MAX: usize = 200;
 /// Reasons are codes, so that what people write about people never gets into an event.
 const REASON_CHARS_MAX: usize = 40;
+/// Reason of an amount that is brought in, and of nothing else.
+const IMPORTED: &str = "imported";
 const NUMBER_MAX: i64 = 1_000_000_000_000;
 
 /// What is wrong with one body.
@@ -167,11 +169,13 @@ fn check_override(findings: &mut Findings, line: &NewLine, index: usize) {
     findings.that(allowed(given.unit_price_minor), at("unit_price_minor"), "must be 0 to 1000000000000");
     findings.that(allowed(given.amount_minor), at("amount_minor"), "must be 0 to 1000000000000");
     match (given.unit_price_minor, given.amount_minor) {
-        (Some(_), None) => {}
+        (Some(_), None) => {
+            findings.that(given.reason != IMPORTED, at("reason"), "imported is for amounts out of the books of before");
+        }
         (Some(_), Some(_)) => findings.that(false, at("amount_minor"), "give a unit price or an amount, not both"),
         (None, None) => findings.that(false, at("unit_price_minor"), "this field is required"),
         (None, Some(_)) => {
-            findings.that(given.reason == "imported", at("reason"), "a line amount needs the reason imported");
+            findings.that(given.reason == IMPORTED, at("reason"), "a line amount needs the reason imported");
         }
     }
 }
