@@ -53,7 +53,11 @@ async fn follow_up(app: &AppState, permission: Permission) {
     app.committed.notify_one();
     let is_catalog = matches!(
         permission,
-        Permission::ManageCatalog | Permission::ManagePrices | Permission::ManageLocations | Permission::ManageUsers
+        Permission::ManageCatalog
+            | Permission::ManagePrices
+            | Permission::ManageLocations
+            | Permission::ManageUsers
+            | Permission::ManageRoles
     );
     if is_catalog && let Err(error) = app.catalog.refresh().await {
         tracing::warn!(%error, "the catalog could not be refreshed; it is polled for");

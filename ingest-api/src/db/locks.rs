@@ -107,7 +107,8 @@ async fn leases(conn: &mut PgConnection, sales: &[(&ValidSale, &str)]) -> Result
         return Ok(HashMap::new());
     }
     let leases: Vec<Lease> = sqlx::query_as(
-        "select lease_id, terminal_id, cashier_id, permissions, limits, expires_at, revoked_at is not null is_revoked
+        "select lease_id, terminal_id, cashier_id, permissions, expires_at, revoked_at is not null is_revoked,
+                coalesce(limits, '{\"version\": 1, \"business_date\": \"1970-01-01\", \"acts\": []}') limits
          from leases where lease_id = any($1)",
     )
     .bind(named)
