@@ -106,7 +106,7 @@ pub struct Planner<'a> {
 }
 
 /// A business day has hours of two calendar days, and a cashier gives discounts twenty times on it.
-const DISCOUNTED_MAX: u32 = 10;
+const DISCOUNTED_MAX: u32 = 9;
 
 impl<'a> Planner<'a> {
     /// A planner standing before the very first sale of the first span.
@@ -213,6 +213,7 @@ impl<'a> Planner<'a> {
             lines,
             tenders: tenders(rng, total),
             total_minor: total,
+            approval: None,
         })
     }
 
