@@ -22,7 +22,14 @@ fn rule() -> impl Strategy<Value = Rule> {
         .prop_map(|(currency, amount_minor)| Ceiling { currency: currency.to_owned(), amount_minor });
     let limit = proptest::option::of(0i64..=100);
     (mode, limit, proptest::option::of(vec(ceiling, 1..3)), proptest::option::of(0i64..6)).prop_map(
-        |(mode, percent_max, ceilings, per_shift)| Rule { permission: ACT, mode, percent_max, ceilings, per_shift },
+        |(mode, percent_max, mut ceilings, per_shift)| {
+            // Each currency once, as the routes see to.
+            ceilings.iter_mut().for_each(|all: &mut Vec<Ceiling>| {
+                all.sort();
+                all.dedup_by(|a, b| a.currency == b.currency);
+            });
+            Rule { permission: ACT, mode, percent_max, ceilings, per_shift }
+        },
     )
 }
 
