@@ -4,44 +4,17 @@
 //! whoever does not hold it anywhere (403, audited), and hands the handler an [`Access`], which answers
 //! "here too?" for each location named in a path (404), a body or a query (403).
 
-use std::sync::Arc;
+mod principal;
+mod role;
+#[cfg(test)]
+mod tests;
 
-use axum::extract::FromRequestParts;
-use axum::http::request::Parts;
-use schemas::ids::{LocationId, TerminalId, UserId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use uuid::Uuid;
 
-use crate::error::ApiError;
-
-/// What a user may be, at one location or everywhere.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Role {
-    Owner,
-    Manager,
-    Cashier,
-    ItAdmin,
-}
-
-impl Role {
-    pub const ALL: [Role; 4] = [Role::Owner, Role::Manager, Role::Cashier, Role::ItAdmin];
-
-    /// As stored and sent.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Role::Owner => "owner",
-            Role::Manager => "manager",
-            Role::Cashier => "cashier",
-            Role::ItAdmin => "it_admin",
-        }
-    }
-    /// The role of this name.
-    pub fn parse(text: &str) -> Option<Role> {
-        Role::ALL.into_iter().find(|role| role.as_str() == text)
-    }
-}
+pub use self::principal::{Access, Grant, Principal};
+pub use self::role::{Granted, Role, RoleName, names as role_names};
+use crate::limits::{Mode, Rule};
 
 macro_rules! permissions {
     ($($(#[$doc:meta])* $name:ident: [$($role:ident)*] $(+ $other:ident)*;)*) => {
@@ -111,6 +84,9 @@ permissions! {
     ReadLocations: [Owner Manager Cashier ItAdmin] + Terminal + Client;
     ManageLocations: [Owner ItAdmin];
     ReadUsers: [Owner Manager];
+    ReadRoles: [Owner Manager];
+    /// Roles of the company's own; nobody gives one more than they hold everywhere.
+    ManageRoles: [Owner];
     /// Managers: cashiers of their own locations only.
     ManageUsers: [Owner Manager];
     ReadTerminals: [Owner Manager ItAdmin] + Terminal;
@@ -130,13 +106,19 @@ permissions! {
     MergeMembers: [Owner Manager];
     EraseMembers: [Owner];
     ReadStock: [Owner Manager Cashier] + Terminal + Client;
-    /// Receipts, adjustments, thresholds.
+    /// Receipts and thresholds.
     ManageStock: [Owner Manager] + Client;
+    /// An act: stock that changed for another reason; its amount is what the goods cost.
+    AdjustStock: [Owner Manager] + Client;
     Quote: [Owner Manager Cashier] + Terminal + Client;
     /// A terminal commits sales; the cashier it names must hold this at its location.
     Sell: [Owner Manager Cashier] + Terminal;
-    /// A unit price set by hand.
-    OverridePrice: [Owner Manager];
+    /// An act: a price set by hand; its amount is the difference to the list price.
+    OverridePrice: [Owner Manager Cashier];
+    /// An act: a discount on a line; its amount is what it takes off.
+    DiscountLines: [Owner Manager Cashier];
+    /// Acts of others that go beyond their limits, up to one's own; at a till with a PIN.
+    ApproveActs: [Owner Manager] + Terminal;
     ReadSales: [Owner Manager Cashier] + Terminal + Client;
     /// The changes feed of a location.
     ReadChanges: [Owner Manager Cashier] + Terminal + Client;
@@ -160,275 +142,46 @@ impl Permission {
     pub fn is_held_by(self, role: Role) -> bool {
         self.roles().contains(&role)
     }
+    /// Whether it is an act: judged each time it is done, by amount and number.
+    pub fn is_act(self) -> bool {
+        Permission::ACTS.iter().any(|(act, _)| *act == self)
+    }
+    /// Whether a role of the company's own may be given it; what everybody needs for their own account, it has anyway.
+    pub fn is_for_roles(self) -> bool {
+        !self.roles().is_empty() && !self.is_for_everybody()
+    }
+    fn is_for_everybody(self) -> bool {
+        matches!(self, Permission::OwnAccount | Permission::EnrolSecondFactor)
+    }
+
+    /// The acts, each with the built-in roles that hold it within limits; others that hold it have none.
+    pub const ACTS: &[(Permission, &[(Role, Limit)])] = &[
+        (Permission::OverridePrice, &[(Role::Cashier, Limit::Approval)]),
+        (Permission::DiscountLines, &[(Role::Cashier, Limit::UpTo { percent: 20, per_shift: 20 })]),
+        (Permission::AdjustStock, &[]),
+    ];
+
+    /// What a built-in role may do of it.
+    pub fn rule_of(self, role: Role) -> Rule {
+        let limits = Permission::ACTS.iter().find(|(act, _)| *act == self).map_or(&[][..], |(_, limits)| *limits);
+        let limit = limits.iter().find(|(limited, _)| *limited == role).map(|(_, limit)| limit);
+        match limit {
+            _ if !self.is_held_by(role) => Rule::new(self, Mode::Deny),
+            None => Rule::new(self, Mode::Allow),
+            Some(Limit::Approval) => Rule::new(self, Mode::Approval),
+            Some(Limit::UpTo { percent, per_shift }) => {
+                Rule { percent_max: Some(*percent), per_shift: Some(*per_shift), ..Rule::new(self, Mode::Allow) }
+            }
+        }
+    }
 }
 
-/// A role at a location; none means every location.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Grant {
-    pub role: Role,
-    pub location_id: Option<LocationId>,
-}
-
-/// Who asks. Proven by an access token and still so in Postgres.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Principal {
-    User {
-        user_id: UserId,
-        grants: Arc<[Grant]>,
+/// How a built-in role is limited. In percent, which means the same in every currency.
+pub enum Limit {
+    /// Each time with an approval.
+    Approval,
+    UpTo {
+        percent: i64,
+        per_shift: i64,
     },
-    Terminal {
-        terminal_id: TerminalId,
-        location_id: LocationId,
-    },
-    /// A program of an integrator. `locations`: none means every one.
-    Client {
-        client_id: Uuid,
-        permissions: Arc<[Permission]>,
-        locations: Option<Arc<[LocationId]>>,
-    },
-}
-
-impl Principal {
-    /// Whether it holds the permission at this location.
-    pub fn may(&self, permission: Permission, location: LocationId) -> bool {
-        match self {
-            Principal::Terminal { location_id, .. } => permission.is_for_terminals() && *location_id == location,
-            Principal::User { grants, .. } => grants.iter().any(|grant| {
-                permission.is_held_by(grant.role) && grant.location_id.is_none_or(|granted| granted == location)
-            }),
-            Principal::Client { locations, .. } => {
-                self.may_anywhere(permission)
-                    && locations.as_ref().is_none_or(|locations| locations.contains(&location))
-            }
-        }
-    }
-    /// Whether it holds the permission at any location.
-    pub fn may_anywhere(&self, permission: Permission) -> bool {
-        match self {
-            Principal::Terminal { .. } => permission.is_for_terminals(),
-            Principal::User { grants, .. } => grants.iter().any(|grant| permission.is_held_by(grant.role)),
-            Principal::Client { permissions, .. } => permission.is_for_clients() && permissions.contains(&permission),
-        }
-    }
-    /// Whether it holds the permission at every location, present and future.
-    pub fn may_everywhere(&self, permission: Permission) -> bool {
-        match self {
-            Principal::Terminal { .. } => false,
-            Principal::User { grants, .. } => {
-                grants.iter().any(|grant| permission.is_held_by(grant.role) && grant.location_id.is_none())
-            }
-            Principal::Client { locations, .. } => self.may_anywhere(permission) && locations.is_none(),
-        }
-    }
-    /// Whose idempotency keys these are: a terminal's outlive the cashier's turn.
-    pub fn key_scope(&self) -> String {
-        match self {
-            Principal::User { user_id, .. } => format!("user:{user_id}"),
-            Principal::Terminal { terminal_id, .. } => format!("terminal:{terminal_id}"),
-            Principal::Client { client_id, .. } => format!("client:{client_id}"),
-        }
-    }
-    /// The identifier that ledger and audit rows carry.
-    pub fn actor(&self) -> UserId {
-        match self {
-            Principal::User { user_id, .. } => *user_id,
-            Principal::Terminal { terminal_id, .. } => UserId(terminal_id.0),
-            Principal::Client { client_id, .. } => UserId(*client_id),
-        }
-    }
-    /// The terminal, when one asks.
-    pub fn terminal(&self) -> Option<(TerminalId, LocationId)> {
-        match self {
-            Principal::Terminal { terminal_id, location_id } => Some((*terminal_id, *location_id)),
-            Principal::User { .. } | Principal::Client { .. } => None,
-        }
-    }
-    /// Roles for the audit row, for instance `manager`, or `terminal`.
-    pub fn role_text(&self) -> String {
-        match self {
-            Principal::Terminal { .. } => "terminal".to_owned(),
-            Principal::Client { .. } => "client".to_owned(),
-            Principal::User { grants, .. } => {
-                let mut roles: Vec<_> = grants.iter().map(|grant| grant.role).collect();
-                roles.sort_unstable();
-                roles.dedup();
-                roles.iter().map(|role| role.as_str()).collect::<Vec<_>>().join(",")
-            }
-        }
-    }
-}
-
-/// Who asks, and the permission of the route they came through.
-#[derive(Debug, Clone)]
-pub struct Access {
-    pub principal: Principal,
-    pub permission: Permission,
-    /// The session of a user; none for whoever has no session.
-    pub session: Option<Uuid>,
-}
-
-impl Access {
-    pub fn actor(&self) -> UserId {
-        self.principal.actor()
-    }
-    /// Locations a list may show: none means every one.
-    pub fn scope(&self) -> Option<Vec<Uuid>> {
-        if self.principal.may_everywhere(self.permission) {
-            return None;
-        }
-        Some(match &self.principal {
-            Principal::Terminal { location_id, .. } => vec![location_id.0],
-            Principal::Client { locations, .. } => locations.iter().flat_map(|all| all.iter()).map(|it| it.0).collect(),
-            Principal::User { grants, .. } => {
-                let held = grants.iter().filter(|grant| self.permission.is_held_by(grant.role));
-                held.filter_map(|grant| grant.location_id.map(|location| location.0)).collect()
-            }
-        })
-    }
-    /// A location of an object in the path: 404 out of scope, as if it did not exist.
-    pub fn require_object_at(&self, location: LocationId, what: &str) -> Result<(), ApiError> {
-        if self.principal.may(self.permission, location) { Ok(()) } else { Err(ApiError::not_found(what)) }
-    }
-    /// A location named in a body or query: 403 out of scope, whether it exists or not.
-    pub fn require_named(&self, location: LocationId) -> Result<(), ApiError> {
-        if self.principal.may(self.permission, location) {
-            return Ok(());
-        }
-        Err(ApiError::forbidden("forbidden", "this location is outside your grants"))
-    }
-    /// An act that concerns the whole company.
-    pub fn require_everywhere(&self) -> Result<(), ApiError> {
-        if self.principal.may_everywhere(self.permission) {
-            return Ok(());
-        }
-        Err(ApiError::forbidden("forbidden", "this needs a grant for every location"))
-    }
-    /// The user who asks for something of their own.
-    pub fn require_user(&self) -> Result<UserId, ApiError> {
-        match self.principal {
-            Principal::User { user_id, .. } => Ok(user_id),
-            _ => Err(ApiError::forbidden("forbidden", "only a user may do this")),
-        }
-    }
-    /// An act that only an enrolled terminal may do.
-    pub fn require_terminal(&self) -> Result<(TerminalId, LocationId), ApiError> {
-        self.principal.terminal().ok_or_else(|| ApiError::forbidden("forbidden", "only a terminal may do this"))
-    }
-}
-
-impl<S: Send + Sync> FromRequestParts<S> for Access {
-    type Rejection = ApiError;
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        parts.extensions.get::<Access>().cloned().ok_or_else(ApiError::unauthenticated)
-    }
-}
-
-impl<S: Send + Sync> FromRequestParts<S> for Principal {
-    type Rejection = ApiError;
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        Access::from_request_parts(parts, state).await.map(|access| access.principal)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn user(grants: &[(Role, Option<LocationId>)]) -> Principal {
-        let grants =
-            grants.iter().map(|(role, location_id)| Grant { role: *role, location_id: *location_id }).collect();
-        Principal::User { user_id: UserId(Uuid::from_u128(1)), grants }
-    }
-
-    #[test]
-    fn a_grant_holds_at_its_location_and_nowhere_else() {
-        let (here, there) = (LocationId(Uuid::from_u128(10)), LocationId(Uuid::from_u128(11)));
-        let manager = user(&[(Role::Manager, Some(here)), (Role::Cashier, Some(there))]);
-        assert!(manager.may(Permission::ManageStock, here));
-        assert!(!manager.may(Permission::ManageStock, there));
-        assert!(manager.may(Permission::Sell, there));
-        assert!(!manager.may_everywhere(Permission::ManageStock));
-        let access = Access { principal: manager, permission: Permission::ManageStock, session: None };
-        assert_eq!(access.scope(), Some(vec![here.0]));
-        assert_eq!(access.require_object_at(there, "location").unwrap_err().status, 404);
-        assert_eq!(access.require_named(there).unwrap_err().status, 403);
-        let principal = user(&[(Role::Owner, None)]);
-        let owner = Access { principal, permission: Permission::ManageStock, session: None };
-        assert_eq!(owner.scope(), None);
-    }
-
-    #[test]
-    fn terminals_act_at_their_own_location_only() {
-        let here = LocationId(Uuid::from_u128(10));
-        let terminal = Principal::Terminal { terminal_id: TerminalId(Uuid::from_u128(2)), location_id: here };
-        assert!(terminal.may(Permission::Sell, here));
-        assert!(!terminal.may(Permission::Sell, LocationId(Uuid::from_u128(11))));
-        assert!(!terminal.may_anywhere(Permission::ManageStock));
-        assert!(!terminal.may_everywhere(Permission::ReadCatalog));
-    }
-
-    #[test]
-    fn a_client_holds_what_it_was_given_and_clients_may_hold() {
-        let here = LocationId(Uuid::from_u128(10));
-        let client = |permissions: &[Permission], locations: Option<&[LocationId]>| Principal::Client {
-            client_id: Uuid::from_u128(3),
-            permissions: permissions.into(),
-            locations: locations.map(Into::into),
-        };
-        let reader = client(&[Permission::ReadStock, Permission::ManageUsers], Some(&[here]));
-        assert!(reader.may(Permission::ReadStock, here));
-        assert!(!reader.may(Permission::ReadStock, LocationId(Uuid::from_u128(11))));
-        assert!(!reader.may_everywhere(Permission::ReadStock));
-        assert!(!reader.may_anywhere(Permission::ManageStock), "not given");
-        assert!(!reader.may_anywhere(Permission::ManageUsers), "no client may hold it");
-        assert!(client(&[Permission::ReadStock], None).may_everywhere(Permission::ReadStock));
-        // Selling is for tills, people, what is known of them and keys are for people.
-        use Permission::*;
-        for permission in [
-            Sell,
-            ManageUsers,
-            ManageClients,
-            OwnAccount,
-            LookUpMembers,
-            SignUpMembers,
-            ReadProfiles,
-            EditProfiles,
-            ExportMembers,
-            MergeMembers,
-            EraseMembers,
-        ] {
-            assert!(!permission.is_for_clients(), "{permission:?}");
-        }
-    }
-
-    #[test]
-    fn the_table_as_a_whole() {
-        let rows: Vec<String> = Permission::ALL
-            .iter()
-            .map(|permission| {
-                let roles: Vec<_> = permission.roles().iter().map(|role| role.as_str()).collect();
-                let terminal = if permission.is_for_terminals() { " terminal" } else { "" };
-                format!("{permission:?}: {}{terminal}", roles.join(" "))
-            })
-            .collect();
-        assert!(rows.contains(&"ManageStock: owner manager".to_owned()));
-        assert!(rows.contains(&"Sell: owner manager cashier terminal".to_owned()));
-        // Personal data and money acts are closed to the technical role.
-        for permission in Permission::ALL.iter().filter(|permission| permission.is_held_by(Role::ItAdmin)) {
-            use Permission::*;
-            assert!(matches!(
-                permission,
-                OwnAccount
-                    | EnrolSecondFactor
-                    | ManageClients
-                    | ManageLeases
-                    | ReadCatalog
-                    | ReadLocations
-                    | ManageLocations
-                    | ReadTerminals
-                    | ManageTerminals
-                    | ReadAudit
-            ));
-        }
-    }
 }

@@ -5,7 +5,8 @@ use axum::http::StatusCode;
 use schemas::ids::{LocationId, TerminalId, UserId};
 use uuid::Uuid;
 
-use crate::access::{Grant, Permission, Principal, Role};
+use crate::access::{Grant, Granted, Permission, Principal, Role};
+use crate::limits::{Mode, Rule};
 use crate::router::{Route, routes};
 
 /// How far the permission of a route has to reach, and what happens where it does not.
@@ -46,6 +47,8 @@ pub enum Outcome {
     Served,
     /// The list comes without what is asked about.
     LeftOut,
+    /// An act that the caller may do with somebody else's approval only: 403 `approval_required`.
+    NeedsApproval,
     Refused(StatusCode),
 }
 
@@ -54,6 +57,7 @@ impl Outcome {
         match self {
             Outcome::Served => "yes".to_owned(),
             Outcome::LeftOut => "hidden".to_owned(),
+            Outcome::NeedsApproval => "approval".to_owned(),
             Outcome::Refused(status) => status.as_u16().to_string(),
         }
     }
@@ -80,7 +84,30 @@ pub fn outcome(route: &Route, caller: Option<&Principal>, location: LocationId) 
         }
         Reach::Listed => (principal.may(permission, location), Outcome::LeftOut),
     };
-    if is_enough { Outcome::Served } else { otherwise }
+    match is_enough {
+        false => otherwise,
+        true if permission.is_act() => at_best(&principal.rules(permission, location)),
+        true => Outcome::Served,
+    }
+}
+
+/// What becomes of an act within every limit.
+fn at_best(rules: &[Rule]) -> Outcome {
+    match rules.iter().map(|rule| rule.mode).max() {
+        Some(Mode::Allow) => Outcome::Served,
+        Some(Mode::Approval) => Outcome::NeedsApproval,
+        Some(Mode::Deny) | None => Outcome::Refused(StatusCode::FORBIDDEN),
+    }
+}
+
+/// The rules of a role as a company might make one: a cashier who also adjusts stock, with an approval each time, and
+/// looks at figures. Its column shows what such roles come to.
+pub fn own_rules() -> Vec<Rule> {
+    let of_cashier = Permission::ALL.iter().filter(|it| it.is_for_roles()).map(|it| it.rule_of(Role::Cashier));
+    let mut rules: Vec<Rule> = of_cashier.filter(|rule| rule.mode != Mode::Deny).collect();
+    rules.push(Rule::new(Permission::AdjustStock, Mode::Approval));
+    rules.push(Rule::new(Permission::ReadReports, Mode::Allow));
+    rules
 }
 
 /// A column of the matrix.
@@ -98,6 +125,8 @@ pub enum Caller {
     Here(Role),
     /// A user whose one grant is for every location.
     Everywhere(Role),
+    /// A user with a role of the company's own, [`own_rules`], for the own location.
+    OwnRole,
 }
 
 impl Caller {
@@ -106,7 +135,7 @@ impl Caller {
         let here = Role::ALL.map(Caller::Here);
         let everywhere = Role::ALL.map(Caller::Everywhere);
         let programs = [Caller::Nobody, Caller::Terminal, Caller::ClientHere, Caller::ClientEverywhere];
-        programs.into_iter().chain(here).chain(everywhere).collect()
+        programs.into_iter().chain(here).chain(everywhere).chain([Caller::OwnRole]).collect()
     }
 
     /// Heading of the column.
@@ -118,15 +147,17 @@ impl Caller {
             Caller::ClientEverywhere => "client everywhere".to_owned(),
             Caller::Here(role) => role.as_str().to_owned(),
             Caller::Everywhere(role) => format!("{} everywhere", role.as_str()),
+            Caller::OwnRole => "own role".to_owned(),
         }
     }
 
     /// Such a caller, whose own location is `own`.
     pub fn principal(self, own: LocationId) -> Option<Principal> {
-        let user = |role, location_id| Principal::User {
+        let granted = |role, location_id| Principal::User {
             user_id: UserId(Uuid::nil()),
             grants: [Grant { role, location_id }].into(),
         };
+        let user = |role, location_id| granted(Granted::BuiltIn(role), location_id);
         let client = |locations: Option<LocationId>| Principal::Client {
             client_id: Uuid::nil(),
             permissions: Permission::ALL.iter().filter(|permission| permission.is_for_clients()).copied().collect(),
@@ -139,6 +170,7 @@ impl Caller {
             Caller::Terminal => Some(Principal::Terminal { terminal_id: TerminalId(Uuid::nil()), location_id: own }),
             Caller::Here(role) => Some(user(role, Some(own))),
             Caller::Everywhere(role) => Some(user(role, None)),
+            Caller::OwnRole => Some(granted(Granted::Own { name: "own".into(), rules: own_rules().into() }, Some(own))),
         }
     }
 }
@@ -156,6 +188,7 @@ every permission it may hold. Who has a second factor to set up first reaches th
 | entry | meaning |
 |---|---|
 | yes | served |
+| approval | served with somebody else's approval; without one 403 `approval_required` |
 | hidden | the list is served, without what belongs to that location; naming the location in the query is 403 |
 | 401, 403, 404 | refused |
 
@@ -168,8 +201,39 @@ every permission it may hold. Who has a second factor to set up first reaches th
 | list | lists show what the caller's locations hold |
 
 A general price (without a location) in `POST /prices` needs a grant for every location. Users with `manager` make and edit
-cashiers of their own locations only. A terminal reads itself, not the other terminals of its location.
+cashiers of their own locations only. `own role` is a role of the company's own: a cashier who also reads reports and
+adjusts stock with an approval. A till at `POST /approvals` shows the PIN of who approves. A terminal reads itself, not the other terminals of its location.
 ";
+
+const ACTS: &str = "
+## Acts
+
+What the built-in roles may do of acts, wherever they are granted. Beyond a limit an approval is needed. Several grants at one
+location add up: the most permitting one wins.
+
+";
+
+/// The rules of the built-in roles for acts.
+fn acts() -> String {
+    let heads: Vec<&str> = Role::ALL.iter().map(|role| role.as_str()).collect();
+    let mut text = format!("{ACTS}| act | {} |\n|{}\n", heads.join(" | "), "---|".repeat(heads.len() + 1));
+    for (act, _) in Permission::ACTS {
+        let cells: Vec<String> = Role::ALL.iter().map(|role| rule_text(&act.rule_of(*role))).collect();
+        text.push_str(&format!("| {act:?} | {} |\n", cells.join(" | ")));
+    }
+    text
+}
+
+fn rule_text(rule: &Rule) -> String {
+    let mode = match rule.mode {
+        Mode::Allow => "allow",
+        Mode::Approval => "approval",
+        Mode::Deny => "deny",
+    };
+    let percent = rule.percent_max.map(|percent| format!(" up to {percent} %"));
+    let count = rule.per_shift.map(|count| format!(", {count} a shift"));
+    format!("{mode}{}{}", percent.unwrap_or_default(), count.unwrap_or_default())
+}
 
 /// The whole matrix as it is committed.
 pub fn document() -> String {
@@ -191,5 +255,5 @@ pub fn document() -> String {
         }
         text.push('\n');
     }
-    text
+    text + &acts()
 }

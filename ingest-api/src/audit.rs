@@ -38,6 +38,8 @@ pub struct Entry<'a> {
     pub location: Option<LocationId>,
     pub actor: Uuid,
     pub role: String,
+    /// Whose approval let it be done.
+    pub approver: Option<Uuid>,
     /// For instance `stock.receipt`.
     pub action: &'a str,
     /// The object, for instance `location/<id>`.
@@ -57,6 +59,7 @@ impl<'a> Entry<'a> {
             location: None,
             actor: principal.actor().0,
             role: principal.role_text(),
+            approver: None,
             action,
             target,
             before: None,
@@ -72,6 +75,7 @@ impl<'a> Entry<'a> {
             location: None,
             actor: Uuid::nil(),
             role: String::new(),
+            approver: None,
             action,
             target,
             before: None,
@@ -87,6 +91,10 @@ impl<'a> Entry<'a> {
     }
     pub fn at(mut self, location: LocationId) -> Self {
         self.location = Some(location);
+        self
+    }
+    pub fn approved_by(mut self, approver: Option<Uuid>) -> Self {
+        self.approver = approver;
         self
     }
     pub fn because(mut self, reason: &'a str) -> Self {
@@ -109,8 +117,8 @@ fn digest<T: serde::Serialize>(state: &T) -> [u8; 32] {
 pub async fn record(tx: &mut PgTx, context: &Context, entry: Entry<'_>) -> Result<(), sqlx::Error> {
     sqlx::query(
         "insert into audit_log (audit_id, epoch, recorded_at, location_id, actor, actor_role, action, target,
-                                before_digest, after_digest, reason, outcome, request_id, terminal_id, address)
-         values ($1, (select max(epoch) from epochs), $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+                                before_digest, after_digest, reason, outcome, request_id, terminal_id, address, approver)
+         values ($1, (select max(epoch) from epochs), $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
     )
     .bind(Uuid::now_v7())
     .bind(Utc::now())
@@ -126,18 +134,24 @@ pub async fn record(tx: &mut PgTx, context: &Context, entry: Entry<'_>) -> Resul
     .bind(&context.request_id)
     .bind(entry.terminal)
     .bind(&context.address)
+    .bind(entry.approver)
     .execute(&mut **tx)
     .await?;
     Ok(())
 }
 
-/// Records that a request was refused for want of this permission.
-pub async fn record_refusal(app: &AppState, trail: Trail, permission: Permission) -> Result<(), ApiError> {
+/// Records that a request was refused for want of this permission, or for what `because` says.
+pub async fn record_refusal(
+    app: &AppState,
+    trail: Trail,
+    permission: Permission,
+    because: String,
+) -> Result<(), ApiError> {
     app.writer
-        .write((trail, permission), |tx, (trail, permission)| {
+        .write((trail, permission, because), |tx, (trail, permission, because)| {
             Box::pin(async move {
                 let action = format!("refused.{permission:?}");
-                let mut entry = Entry::done(&trail.principal, &action, trail.target.clone());
+                let mut entry = Entry::done(&trail.principal, &action, trail.target.clone()).because(because);
                 entry.is_refused = true;
                 entry.location = trail.principal.terminal().map(|(_, location)| location);
                 Ok::<_, ApiError>(record(tx, &trail.context, entry).await?)

@@ -44,6 +44,8 @@ pub struct ApiError {
     /// More members of the body, for instance the quote of a `total_mismatch`.
     pub extra: Option<Box<Map<String, Value>>>,
     pub source: Option<anyhow::Error>,
+    /// What the guard writes about it into the audit log.
+    pub audit: Option<Box<str>>,
     /// Seconds after which it may be sent again, where it may.
     pub retry_after_s: u64,
 }
@@ -65,7 +67,7 @@ impl ApiError {
         debug_assert!(known.is_some(), "{code} is not in the catalogue");
         let retryable = known.is_some_and(|known| known.retryable());
         let (detail, errors) = (detail.into(), Vec::new());
-        ApiError { status, code, detail, retryable, errors, extra: None, source: None, retry_after_s: 1 }
+        ApiError { status, code, detail, retryable, errors, extra: None, source: None, audit: None, retry_after_s: 1 }
     }
     /// 400: the request cannot be read.
     pub fn bad_request(code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
@@ -207,7 +209,7 @@ fn from_unique(constraint: &str) -> ApiError {
         | "variants_external_id_key"
         | "customers_external_id_key" => "/external_id",
         "variants_sku_key" => "/sku",
-        "api_clients_name_key" => "/name",
+        "api_clients_name_key" | "roles_name_key" => "/name",
         "users_login_key" => "/login",
         "users_code_key" => "/code",
         "terminals_register_key" => "/register_id",
@@ -229,6 +231,10 @@ tokio::task_local! {
     /// Id of the request being answered; set by `context::stamp`, read when a problem is written.
     pub static REQUEST_ID: String;
 }
+
+/// Beside a response: a refusal that has to be audited, and what its row says.
+#[derive(Debug, Clone)]
+pub struct RefusedBecause(pub String);
 
 #[derive(Serialize)]
 struct Body<'a> {
@@ -262,6 +268,9 @@ impl IntoResponse for ApiError {
         };
         let bytes = serde_json::to_vec(&body).unwrap_or_default();
         let mut response = (self.status, bytes).into_response();
+        if let Some(note) = self.audit {
+            response.extensions_mut().insert(RefusedBecause(note.into()));
+        }
         let mut set = |name: HeaderName, value| response.headers_mut().insert(name, value);
         set(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if self.retryable {

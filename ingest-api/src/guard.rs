@@ -11,7 +11,7 @@ use crate::app::AppState;
 use crate::audit;
 use crate::auth::tokens::Subject;
 use crate::context::Context;
-use crate::error::ApiError;
+use crate::error::{ApiError, RefusedBecause};
 #[cfg(feature = "switches")]
 use crate::switches::{Part, is_off};
 
@@ -42,8 +42,9 @@ pub async fn guard(
     if is_write && response.status().is_success() {
         follow_up(&app, permission).await;
     }
-    if response.status() == StatusCode::FORBIDDEN
-        && let Err(problem) = audit::record_refusal(&app, trail, permission).await
+    let because = response.extensions().get::<RefusedBecause>().map(|because| because.0.clone());
+    if (response.status() == StatusCode::FORBIDDEN || because.is_some())
+        && let Err(problem) = audit::record_refusal(&app, trail, permission, because.unwrap_or_default()).await
     {
         return problem.into_response();
     }
@@ -55,7 +56,11 @@ async fn follow_up(app: &AppState, permission: Permission) {
     app.committed.notify_one();
     let is_catalog = matches!(
         permission,
-        Permission::ManageCatalog | Permission::ManagePrices | Permission::ManageLocations | Permission::ManageUsers
+        Permission::ManageCatalog
+            | Permission::ManagePrices
+            | Permission::ManageLocations
+            | Permission::ManageUsers
+            | Permission::ManageRoles
     );
     if is_catalog && let Err(error) = app.catalog.refresh().await {
         tracing::warn!(%error, "the catalog could not be refreshed; it is polled for");

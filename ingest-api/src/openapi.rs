@@ -149,6 +149,7 @@ pub fn document() -> OpenApi {
         let method = match route.method {
             axum::http::Method::GET => HttpMethod::Get,
             axum::http::Method::PATCH => HttpMethod::Patch,
+            axum::http::Method::PUT => HttpMethod::Put,
             _ => HttpMethod::Post,
         };
         let operation = describe(route, &mut schemas);

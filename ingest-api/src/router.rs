@@ -7,10 +7,11 @@ use axum::Router;
 use axum::middleware::from_fn_with_state;
 
 pub use self::route::Route;
-use self::route::{get, patch, post};
+use self::route::{get, patch, post, put};
 use crate::access::Permission::*;
 use crate::access_matrix::Reach::*;
 use crate::app::AppState;
+use crate::approvals::routes as approvals;
 use crate::audit::proof::ReceiptProof;
 use crate::audit::routes::{self as audit, AuditItem, AuditParams};
 use crate::auth::{
@@ -24,7 +25,7 @@ use crate::page::PageParams;
 use crate::sales::response::{QuoteBody, SaleBody};
 use crate::sales::routes::SaleParams;
 use crate::sales::types::{NewQuote, NewSale};
-use crate::{changes, context, customers, guard, locations, openapi, reporting, sales, taxes, terminals, users};
+use crate::{changes, context, customers, guard, locations, openapi, reporting, roles, sales, taxes, terminals, users};
 
 /// Where the API lives.
 pub const BASE: &str = "/api/v1";
@@ -194,6 +195,21 @@ fn access_routes() -> Vec<Route> {
             .reaches(Object)
             .takes::<users::UserEdit>()
             .gives::<users::User>(200),
+        get("/roles", ReadRoles, roles::list_roles, "List roles with their rules").gives::<roles::Roles>(200),
+        post("/roles", ManageRoles, roles::create_role, "Make a role of the company's own")
+            .reaches(Everywhere)
+            .takes::<roles::NewRole>()
+            .gives::<roles::RoleBody>(201),
+        get("/roles/{role_id}", ReadRoles, roles::find_role, "Read a role of the company's own")
+            .gives::<roles::RoleBody>(200),
+        put("/roles/{role_id}", ManageRoles, roles::replace_role, "Replace a role of the company's own")
+            .reaches(Everywhere)
+            .takes::<roles::NewRole>()
+            .gives::<roles::RoleBody>(200),
+        post("/approvals", ApproveActs, approvals::create_approval, "Approve what goes beyond somebody's limits")
+            .reaches(Named)
+            .takes::<approvals::NewApproval>()
+            .gives::<approvals::IssuedApproval>(201),
         post("/terminals", ManageTerminals, terminals::create_terminal, "Make a terminal")
             .reaches(Named)
             .takes::<terminals::NewTerminal>()
@@ -352,7 +368,7 @@ fn stock_routes() -> Vec<Route> {
             .keyed()
             .takes::<acts::NewReceipt>()
             .gives::<acts::StockAct>(201),
-        post("/stock/adjustments", ManageStock, acts::create_adjustment, "Correct stock, with a reason")
+        post("/stock/adjustments", AdjustStock, acts::create_adjustment, "Correct stock, with a reason")
             .reaches(Named)
             .keyed()
             .takes::<acts::NewAdjustment>()

@@ -11,14 +11,14 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::access::{Access, Permission, Role};
+use crate::access::{Access, Granted, Permission, Role, RoleName};
 use crate::app::AppState;
 use crate::audit::{self, Entry};
 use crate::auth::{passwords, sessions, step_up};
 use crate::checks::{CODE_CHARS_MAX, Checks};
 use crate::context::Context;
 use crate::db::catalog_writes::{CatalogWrite, Kind};
-use crate::db::users as db;
+use crate::db::{roles, users as db};
 use crate::edits::{check_version, json_response, with_etag};
 use crate::error::ApiError;
 use crate::extract::{Body, IfMatch, Params, PathId, Valid};
@@ -28,11 +28,11 @@ const LIST: &str = "users";
 const GRANTS_MAX: usize = 1_000;
 const CODE_MAX: usize = 20;
 
-/// A role at a location; without one, at every location.
+/// A role (built in, or one of the company's own by its id) at a location; without one, at every location.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UserGrant {
-    pub role: Role,
+    pub role: RoleName,
     pub location_id: Option<Uuid>,
 }
 
@@ -117,14 +117,14 @@ struct CashierBody<'a> {
 pub fn is_in_charge(access: &Access, grants: &[UserGrant]) -> bool {
     let is_owner = match &access.principal {
         crate::access::Principal::User { grants, .. } => {
-            grants.iter().any(|grant| grant.role == Role::Owner && grant.location_id.is_none())
+            grants.iter().any(|grant| grant.role == Granted::BuiltIn(Role::Owner) && grant.location_id.is_none())
         }
         _ => false,
     };
     is_owner
         || (!grants.is_empty()
             && grants.iter().all(|grant| {
-                grant.role == Role::Cashier
+                grant.role == RoleName::BuiltIn(Role::Cashier)
                     && grant
                         .location_id
                         .is_some_and(|location| access.principal.may(access.permission, LocationId(location)))
@@ -154,11 +154,11 @@ pub async fn create_user(
         .writer
         .write((new, hash, access, context), |tx, (new, hash, access, context)| {
             Box::pin(async move {
-                if new.grants.iter().any(|grant| grant.role != Role::Cashier) {
+                if new.grants.iter().any(|grant| grant.role != RoleName::BuiltIn(Role::Cashier)) {
                     step_up::require(tx, access).await?;
                 }
                 let write = CatalogWrite::begin(tx).await?;
-                check_locations(tx, &new.grants).await?;
+                check_grants_known(tx, &new.grants).await?;
                 let id = new.user_id.unwrap_or_else(Uuid::now_v7);
                 db::insert(tx, id, (&new.login, &new.code), hash.as_deref()).await?;
                 db::replace_grants(tx, id, &new.grants).await?;
@@ -193,7 +193,7 @@ pub async fn edit_user(
                 if let Some(grants) = other_grants {
                     require_charge(access, grants)?;
                     step_up::require(tx, access).await?;
-                    check_locations(tx, grants).await?;
+                    check_grants_known(tx, grants).await?;
                     db::replace_grants(tx, *id, grants).await?;
                 }
                 if other_grants.is_some() || edit.is_active == Some(false) {
@@ -211,7 +211,15 @@ pub async fn edit_user(
     with_etag(StatusCode::OK, &user, user.version)
 }
 
-async fn check_locations(tx: &mut PgTx, grants: &[UserGrant]) -> Result<(), ApiError> {
+async fn check_grants_known(tx: &mut PgTx, grants: &[UserGrant]) -> Result<(), ApiError> {
+    let own: Vec<Uuid> = grants.iter().filter_map(|grant| grant.role.own()).collect();
+    if !own.is_empty() {
+        let known: Vec<Uuid> = roles::list(&mut **tx, Some(&own)).await?.into_iter().map(|role| role.role_id).collect();
+        let is_unknown = |grant: &UserGrant| grant.role.own().is_some_and(|role| !known.contains(&role));
+        if let Some(i) = grants.iter().position(is_unknown) {
+            return Err(ApiError::invalid_value(format!("/grants/{i}/role"), "no such role"));
+        }
+    }
     let named = grants.iter().filter_map(|grant| grant.location_id).collect();
     let known = crate::db::catalog::currencies(tx, named).await?;
     let is_unknown = |grant: &UserGrant| grant.location_id.is_some_and(|location| !known.contains_key(&location));
@@ -237,18 +245,33 @@ async fn finish(
     Ok(user)
 }
 
-/// Locations where the user may sell; none: everywhere.
-fn sells_at(user: &User) -> Option<Vec<Uuid>> {
-    // One grant without a location makes the whole none.
-    let selling = user.grants.iter().filter(|grant| Permission::Sell.is_held_by(grant.role));
-    selling.map(|grant| grant.location_id).collect()
+/// What readers of the catalog feed are told of users.
+pub struct Selling {
+    /// Roles of the company's own whose holders may sell.
+    own_roles: Vec<Uuid>,
+}
+
+impl Selling {
+    pub async fn now(tx: &mut PgTx) -> Result<Self, sqlx::Error> {
+        Ok(Selling { own_roles: roles::selling(tx).await? })
+    }
+
+    /// Locations where the user may sell; none: everywhere.
+    fn sells_at(&self, user: &User) -> Option<Vec<Uuid>> {
+        let sells = |grant: &&UserGrant| match grant.role {
+            RoleName::BuiltIn(role) => Permission::Sell.is_held_by(role),
+            RoleName::Own(role) => self.own_roles.contains(&role),
+        };
+        // One grant without a location makes the whole none.
+        user.grants.iter().filter(sells).map(|grant| grant.location_id).collect()
+    }
 }
 
 /// Who is told of a user: the places where they may sell, and those where they could until now.
-fn concerned(before: Option<&User>, user: &User) -> Option<Vec<Uuid>> {
-    let mut places = sells_at(user)?;
+fn concerned(before: Option<Option<Vec<Uuid>>>, now: Option<Vec<Uuid>>) -> Option<Vec<Uuid>> {
+    let mut places = now?;
     if let Some(before) = before {
-        places.extend(sells_at(before)?);
+        places.extend(before?);
     }
     places.sort_unstable();
     places.dedup();
@@ -263,14 +286,28 @@ pub async fn publish(
     before: Option<&User>,
     user: &User,
 ) -> Result<(), ApiError> {
+    let selling = Selling::now(tx).await?;
+    note(&mut write, before.map(|before| (&selling, before)), (&selling, user))?;
+    write.finish(tx, context, user.user_id).await?;
+    Ok(())
+}
+
+/// Notes in a catalog write what became of a user.
+pub fn note(
+    write: &mut CatalogWrite,
+    before: Option<(&Selling, &User)>,
+    (selling, user): (&Selling, &User),
+) -> Result<(), ApiError> {
+    let sells_at = selling.sells_at(user);
+    let concerned = concerned(before.map(|(selling, user)| selling.sells_at(user)), sells_at.clone());
     let body = CashierBody {
         cashier_id: user.user_id,
         code: &user.code,
         is_active: user.is_active,
-        sells_at: sells_at(user),
+        sells_at,
         version: user.version,
     };
-    let catalog_version = write.change(Kind::Cashier, (user.user_id, user.version), concerned(before, user), &body)?;
+    let catalog_version = write.change(Kind::Cashier, (user.user_id, user.version), concerned, &body)?;
     write.publish(&events::Cashier {
         epoch: write.epoch,
         cashier_id: user.user_id.into(),
@@ -280,7 +317,6 @@ pub async fn publish(
         is_active: user.is_active,
         recorded_at: write.at.into(),
     });
-    write.finish(tx, context, user.user_id).await?;
     Ok(())
 }
 

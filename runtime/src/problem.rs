@@ -35,6 +35,7 @@ codes! {
     SecondFactorRequired = "second_factor_required", 401, false, "This log-in needs a code of the second factor too.";
     Forbidden = "forbidden", 403, false, "This is not permitted.";
     ApprovalRequired = "approval_required", 403, false, "This needs the approval of another person.";
+    ApprovalInvalid = "approval_invalid", 403, false, "The approval is not good for this act.";
     ReauthRequired = "reauth_required", 403, false, "This needs a fresh log-in.";
     NotFound = "not_found", 404, false, "There is no such object.";
     MethodNotAllowed = "method_not_allowed", 405, false, "This method is not supported here.";

@@ -35,6 +35,9 @@ pub struct Problem {
     pub retryable: bool,
     pub request_id: String,
     pub errors: Vec<FieldError>,
+    /// Of `approval_required`: what to ask an approval for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub approval: Option<Value>,
 }
 
 /// One wrong field of a refused body.

@@ -50,6 +50,12 @@ impl DeviceKey {
         URL_SAFE_NO_PAD.encode(self.pair.sign(text.as_bytes()).as_ref())
     }
 
+    /// Signature over a person's PIN at this terminal, base64url.
+    pub fn sign_pin(&self, terminal_id: Uuid, code: &str, pin: &str) -> String {
+        let text = format!("vorca-pin\n{terminal_id}\n{code}\n{pin}");
+        URL_SAFE_NO_PAD.encode(self.pair.sign(text.as_bytes()).as_ref())
+    }
+
     /// Writes the private key as PKCS#8 PEM, the form `openssl pkeyutl` signs with.
     pub fn write_pem(&self, path: &Path) -> anyhow::Result<()> {
         let der = [&PKCS8_PREFIX[..], &self.seed[..]].concat();

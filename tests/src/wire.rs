@@ -20,6 +20,9 @@ pub struct Sale {
     pub lines: Vec<Line>,
     pub tenders: Vec<Tender>,
     pub total_minor: i64,
+    /// Somebody else's approval of what goes beyond the cashier's limits.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub approval: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

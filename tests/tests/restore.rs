@@ -113,6 +113,7 @@ impl Made {
             lines: vec![Line { line_no: 1, variant_id: variant, qty: 1000, discount: None, override_: None }],
             tenders: vec![Tender { kind: TenderKind::Cash, amount_minor: 20_000, card: None }],
             total_minor: 11_900,
+            approval: None,
         };
         let outcome = till.terminal.sell(sale).await.unwrap();
         assert!(matches!(outcome, Outcome::Sold(_)), "{outcome:?}");

@@ -5,7 +5,7 @@ use chrono::{TimeDelta, Utc};
 use runtime::pg::Writer;
 use uuid::Uuid;
 
-use crate::access::Role;
+use crate::access::{Role, RoleName};
 use crate::audit::{self, Entry};
 use crate::auth::account::RESET_HOURS;
 use crate::auth::codes::{grouped, hash_code, random_text};
@@ -53,7 +53,8 @@ pub async fn create_owner(writer: &Writer, login: &str) -> Result<FirstOwner, Ap
                 }
                 let id = Uuid::now_v7();
                 db::insert(tx, id, (login, "owner"), Some(hash)).await?;
-                db::replace_grants(tx, id, &[UserGrant { role: Role::Owner, location_id: None }]).await?;
+                db::replace_grants(tx, id, &[UserGrant { role: RoleName::BuiltIn(Role::Owner), location_id: None }])
+                    .await?;
                 let user = db::find(tx, id).await?.ok_or_else(|| ApiError::not_found("user"))?;
                 let mut entry = Entry::of_task("user.create_owner", format!("user/{id}"));
                 (entry.actor, entry.role) = (id, "owner".to_owned());

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::access::{Access, Permission};
+use crate::access::{Access, Permission, Principal};
 use crate::app::AppState;
 use crate::audit::{self, Entry};
 use crate::auth::attempts::{Attempt, Locked, Target};
@@ -24,10 +24,11 @@ use crate::auth::principals;
 use crate::checks::{CODE_CHARS_MAX, Checks};
 use crate::context::Context;
 use crate::db::credentials::{self, Credentials};
-use crate::db::{leases as db, sign_in_policy};
+use crate::db::{leases as db, limits, sign_in_policy};
 use crate::edits::json_response;
 use crate::error::ApiError;
 use crate::extract::{Body, PathId, Valid};
+use crate::limits::Limits;
 
 const PIN_DIGITS_MIN: usize = 4;
 const PIN_DIGITS_MAX: usize = 12;
@@ -129,8 +130,93 @@ pub struct IssuedLease {
     pub verifier: String,
     /// What the cashier may do there, as it is now.
     pub permissions: Vec<String>,
+    /// How far: the till judges by them, as the server does.
+    pub limits: Limits,
     pub issued_at: DateTime<Utc>,
     pub expires_at: DateTime<Utc>,
+}
+
+/// A PIN as it was shown at a till: compared, not yet judged.
+pub struct Shown {
+    terminal: (TerminalId, LocationId),
+    device_key: Vec<u8>,
+    code: String,
+    known: Option<Credentials>,
+    is_right: bool,
+    signature: String,
+    now: DateTime<Utc>,
+}
+
+/// What a PIN that was shown is worth. All but `Given` has left its traces: a counted failure and an audit row.
+pub enum Proof {
+    Given(Box<(Credentials, Principal)>),
+    Wrong,
+    Locked(Locked),
+}
+
+impl Shown {
+    /// Compares what was typed and signed with what is stored; takes as long whoever it is.
+    pub async fn compare(app: &AppState, access: &Access, asked: PinSignIn) -> Result<Shown, ApiError> {
+        let (terminal, now) = (access.require_terminal()?, Utc::now());
+        let known = credentials::of_code(&app.reads, &asked.cashier_code).await?.filter(|user| user.is_active);
+        let device_key = crate::db::terminals::device_key(&app.reads, terminal.0.0).await?;
+        let device_key = device_key.ok_or_else(ApiError::unauthenticated)?;
+        let text = signed_text(terminal.0.0, &asked.cashier_code, &asked.pin);
+        let is_signed = URL_SAFE_NO_PAD.decode(&asked.signature).is_ok_and(|signature| {
+            UnparsedPublicKey::new(&ED25519, &device_key).verify(text.as_bytes(), &signature).is_ok()
+        });
+        let stored = known.as_ref().and_then(|user| user.pin_hash.clone());
+        let checked = app.auth.passwords.check(asked.pin, stored).await?;
+        let is_right = checked.is_right && is_signed;
+        Ok(Shown { terminal, device_key, code: asked.cashier_code, known, is_right, signature: asked.signature, now })
+    }
+
+    /// Judges it in the transaction of what it is for: of somebody who `may` that, on a device that is still the same.
+    pub async fn prove(
+        &self,
+        tx: &mut PgTx,
+        context: &Context,
+        entry: Entry<'_>,
+        may: impl Fn(&Principal) -> bool,
+    ) -> Result<Proof, ApiError> {
+        let (terminal, cashier) = (self.terminal.0, self.known.as_ref().map(|user| user.user_id).unwrap_or_default());
+        let attempt = match Attempt::begin(tx, vec![Target::pin(terminal.0, &self.code)], self.now).await? {
+            Ok(attempt) => attempt,
+            Err(locked) => {
+                audit::record(tx, context, entry.refused().because("locked")).await?;
+                return Ok(Proof::Locked(locked));
+            }
+        };
+        let principal = match &self.known {
+            Some(known) if self.is_right => present(tx, known).await?,
+            _ => None,
+        };
+        // Re-enrolled or retired since it was looked at: what follows would be for a device that is gone.
+        let is_same_device =
+            crate::db::terminals::device_key(&mut **tx, terminal.0).await?.as_ref() == Some(&self.device_key);
+        let proved = principal.filter(|principal| may(principal) && is_same_device);
+        let Some((user, principal)) = self.known.clone().zip(proved) else {
+            if attempt.failed(tx).await? {
+                db::revoke_of_terminal(tx, terminal.0, Some(cashier), "PIN guessed at").await?;
+            }
+            audit::record(tx, context, entry.refused()).await?;
+            return Ok(Proof::Wrong);
+        };
+        attempt.succeeded(tx).await?;
+        Ok(Proof::Given(Box::new((user, principal))))
+    }
+
+    /// Whose PIN it claims to be, for the audit row.
+    pub fn target(&self) -> String {
+        format!("user/{}", self.known.as_ref().map(|user| user.user_id).unwrap_or_default())
+    }
+}
+
+/// A user whose PIN is still the one that was compared.
+async fn present(tx: &mut PgTx, known: &Credentials) -> Result<Option<Principal>, ApiError> {
+    let present = credentials::lock(tx, known.user_id).await?;
+    let is_same = present.is_some_and(|now| now.is_active && now.pin_hash == known.pin_hash);
+    Ok(principals::user(tx, known.user_id).await?.filter(|_| is_same))
 }
 
 enum Outcome {
@@ -142,13 +228,8 @@ enum Outcome {
 struct Input {
     access: Access,
     context: Context,
-    terminal: (TerminalId, LocationId),
-    device_key: Vec<u8>,
-    code: String,
-    known: Option<Credentials>,
-    is_right: bool,
+    shown: Shown,
     verifier: String,
-    now: DateTime<Utc>,
 }
 
 /// `POST /auth/pin`. A wrong PIN, an unknown cashier, one who may not sell there and a signature that is not the device's
@@ -159,20 +240,10 @@ pub async fn sign_in(
     context: Context,
     Valid(asked): Valid<PinSignIn>,
 ) -> Result<Response, ApiError> {
-    let (terminal, now) = (access.require_terminal()?, Utc::now());
-    let known = credentials::of_code(&app.reads, &asked.cashier_code).await?.filter(|user| user.is_active);
-    let device_key = crate::db::terminals::device_key(&app.reads, terminal.0.0).await?;
-    let device_key = device_key.ok_or_else(ApiError::unauthenticated)?;
-    let text = signed_text(terminal.0.0, &asked.cashier_code, &asked.pin);
-    let is_signed = URL_SAFE_NO_PAD.decode(&asked.signature).is_ok_and(|signature| {
-        UnparsedPublicKey::new(&ED25519, &device_key).verify(text.as_bytes(), &signature).is_ok()
-    });
-    let stored = known.as_ref().and_then(|user| user.pin_hash.clone());
-    let checked = app.auth.passwords.check(asked.pin, stored).await?;
-    let is_right = checked.is_right && is_signed;
-    let verifier = if is_right { app.auth.passwords.hash(asked.signature).await? } else { String::new() };
-    let code = asked.cashier_code;
-    let input = Input { access, context, terminal, device_key, code, known, is_right, verifier, now };
+    let shown = Shown::compare(&app, &access, asked).await?;
+    let now = shown.now;
+    let verifier = if shown.is_right { app.auth.passwords.hash(shown.signature.clone()).await? } else { String::new() };
+    let input = Input { access, context, shown, verifier };
     match app.writer.write(input, |tx, input| Box::pin(judge(tx, input))).await? {
         Outcome::Issued(lease) => json_response(StatusCode::CREATED, &lease),
         Outcome::Wrong => Err(ApiError::unauthenticated()),
@@ -181,49 +252,32 @@ pub async fn sign_in(
 }
 
 async fn judge(tx: &mut PgTx, input: &Input) -> Result<Outcome, ApiError> {
-    let Input { access, context, terminal: (terminal, location), code, known, now, .. } = input;
-    let cashier = known.as_ref().map(|user| user.user_id).unwrap_or_default();
-    let entry = Entry::done(&access.principal, "auth.pin", format!("user/{cashier}")).at(*location);
-    let attempt = match Attempt::begin(tx, vec![Target::pin(terminal.0, code)], *now).await? {
-        Ok(attempt) => attempt,
-        Err(locked) => {
-            audit::record(tx, context, entry.refused().because("locked")).await?;
-            return Ok(Outcome::Locked(locked));
+    let Input { access, context, shown, .. } = input;
+    let location = shown.terminal.1;
+    let entry = Entry::done(&access.principal, "auth.pin", shown.target()).at(location);
+    let may_sell = |principal: &Principal| principal.may(Permission::Sell, location);
+    match shown.prove(tx, context, entry.clone(), may_sell).await? {
+        Proof::Wrong => Ok(Outcome::Wrong),
+        Proof::Locked(locked) => Ok(Outcome::Locked(locked)),
+        Proof::Given(given) => {
+            let lease = issue(tx, input, &given.0, &given.1).await?;
+            audit::record(tx, context, entry).await?;
+            Ok(Outcome::Issued(Box::new(lease)))
         }
-    };
-    let may = match known {
-        Some(known) if input.is_right => permissions(tx, known, *location).await?,
-        _ => Vec::new(),
-    };
-    // Re-enrolled or retired since it was looked at: the lease would be for a device that is gone.
-    let is_same_device =
-        crate::db::terminals::device_key(&mut **tx, terminal.0).await?.as_ref() == Some(&input.device_key);
-    let Some(user) = known.as_ref().filter(|_| may.contains(&Permission::Sell) && is_same_device) else {
-        if attempt.failed(tx).await? {
-            db::revoke_of_terminal(tx, terminal.0, Some(cashier), "PIN guessed at").await?;
-        }
-        audit::record(tx, context, entry.refused()).await?;
-        return Ok(Outcome::Wrong);
-    };
-    attempt.succeeded(tx).await?;
-    let lease = issue(tx, input, user, &may).await?;
-    audit::record(tx, context, entry).await?;
-    Ok(Outcome::Issued(Box::new(lease)))
+    }
 }
 
-/// What a user whose PIN is still the one that was compared may do at this location.
-async fn permissions(tx: &mut PgTx, known: &Credentials, location: LocationId) -> Result<Vec<Permission>, ApiError> {
-    let present = credentials::lock(tx, known.user_id).await?;
-    let is_same = present.is_some_and(|now| now.is_active && now.pin_hash == known.pin_hash);
-    let Some(principal) = principals::user(tx, known.user_id).await?.filter(|_| is_same) else { return Ok(Vec::new()) };
-    let held = |permission: &&Permission| **permission != Permission::Public && principal.may(**permission, location);
-    Ok(Permission::ALL.iter().filter(held).copied().collect())
-}
-
-async fn issue(tx: &mut PgTx, input: &Input, user: &Credentials, may: &[Permission]) -> Result<IssuedLease, ApiError> {
-    let Input { terminal: (terminal, location), device_key, verifier, now, .. } = input;
+async fn issue(
+    tx: &mut PgTx,
+    input: &Input,
+    user: &Credentials,
+    principal: &Principal,
+) -> Result<IssuedLease, ApiError> {
+    let Input { shown: Shown { terminal: (terminal, location), device_key, now, .. }, verifier, .. } = input;
     let hours = sign_in_policy::find(&mut **tx).await?.lease_hours;
-    let permissions: Vec<String> = may.iter().map(|permission| permission.name()).collect();
+    let held = |permission: &&Permission| **permission != Permission::Public && principal.may(**permission, *location);
+    let permissions: Vec<String> = Permission::ALL.iter().filter(held).map(|permission| permission.name()).collect();
+    let limits = limits::of(tx, principal, *location, *now).await?;
     let (lease_id, expires_at) = (Uuid::now_v7(), *now + TimeDelta::hours(hours.into()));
     let new = db::NewLease {
         lease_id,
@@ -233,6 +287,7 @@ async fn issue(tx: &mut PgTx, input: &Input, user: &Credentials, may: &[Permissi
         device_public_key: device_key,
         verifier,
         permissions: &permissions,
+        limits: &limits,
         issued_at: *now,
         expires_at,
     };
@@ -245,6 +300,7 @@ async fn issue(tx: &mut PgTx, input: &Input, user: &Credentials, may: &[Permissi
         cashier_code: user.code.clone(),
         verifier: verifier.clone(),
         permissions,
+        limits,
         issued_at: *now,
         expires_at,
     })

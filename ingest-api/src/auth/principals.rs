@@ -9,8 +9,9 @@ use schemas::ids::{LocationId, TerminalId, UserId};
 use sqlx::{PgConnection, PgExecutor, PgPool};
 use uuid::Uuid;
 
-use crate::access::{Grant, Permission, Principal, Role};
+use crate::access::{Grant, Granted, Permission, Principal, Role};
 use crate::auth::tokens::{Claims, Subject};
+use crate::db::roles::rules_of;
 use crate::error::ApiError;
 
 const REMEMBERED: Duration = Duration::from_secs(1);
@@ -80,26 +81,37 @@ async fn load_user(
     user_id: UserId,
     session: Option<Uuid>,
 ) -> Result<Option<Standing>, sqlx::Error> {
-    let rows: Vec<(i32, bool, Option<String>, Option<Uuid>)> = sqlx::query_as(
+    let rows: Vec<UserRow> = sqlx::query_as(
         "select u.session_version,
                 u.is_active and ($2::uuid is null
                     or exists (select from sessions s where s.session_id = $2 and s.user_id = u.user_id
                                  and s.ended_at is null and s.expires_at > now())),
-                g.role, g.location_id
-         from users u left join grants g using (user_id) where u.user_id = $1",
+                g.role, g.location_id, r.name, r.rules::text
+         from users u left join grants g using (user_id) left join roles r using (role_id) where u.user_id = $1",
     )
     .bind(user_id.0)
     .bind(session)
     .fetch_all(executor)
     .await?;
     let Some(&(session_version, is_active, ..)) = rows.first() else { return Ok(None) };
-    let grants: Arc<[Grant]> = rows
-        .into_iter()
-        .filter_map(|(_, _, role, location)| {
-            Some(Grant { role: Role::parse(&role?)?, location_id: location.map(LocationId) })
-        })
-        .collect();
+    let grants =
+        rows.into_iter().filter_map(|(_, _, role, location, name, rules)| grant(role?, location, name.zip(rules)));
+    let grants: Arc<[Grant]> = grants.collect::<Result<_, _>>()?;
     Ok(Some(Standing { session_version, is_active, principal: Principal::User { user_id, grants } }))
+}
+
+/// Session version, whether it is active; of one grant: role, location, and of a role of the company's own its name and rules.
+type UserRow = (i32, bool, Option<String>, Option<Uuid>, Option<String>, Option<String>);
+
+fn grant(role: String, location: Option<Uuid>, own: Option<(String, String)>) -> Option<Result<Grant, sqlx::Error>> {
+    let role = match own {
+        None => Granted::BuiltIn(Role::parse(&role)?),
+        Some((name, rules)) => match rules_of(&rules) {
+            Ok(rules) => Granted::Own { name: name.into(), rules: rules.into() },
+            Err(error) => return Some(Err(error)),
+        },
+    };
+    Some(Ok(Grant { role, location_id: location.map(LocationId) }))
 }
 
 async fn load_terminal(pool: &PgPool, terminal_id: TerminalId) -> Result<Option<Standing>, sqlx::Error> {

@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 use jsonwebtoken::{Algorithm, Header, Validation};
 use moka::sync::Cache;
 use schemas::ids::{LocationId, TerminalId, UserId};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -179,14 +180,38 @@ impl Tokens {
         })
     }
 
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
     /// The token text of these claims.
     pub fn sign(&self, claims: &Claims) -> anyhow::Result<String> {
+        self.sign_as(claims.subject().map_or(ACCESS_TYPE, Subject::token_type), claims)
+    }
+
+    /// Signs something that is no access token, and says so in `typ`.
+    pub fn sign_as(&self, typ: &str, claims: &impl Serialize) -> anyhow::Result<String> {
         let ring = self.ring.load();
         let key = ring.signing(chrono::Utc::now())?;
         let mut header = Header::new(Algorithm::EdDSA);
-        header.typ = Some(claims.subject().map_or(ACCESS_TYPE, Subject::token_type).to_owned());
+        header.typ = Some(typ.to_owned());
         header.kid = Some(key.kid().to_owned());
         Ok(jsonwebtoken::encode(&header, claims, key.encoding())?)
+    }
+
+    /// What we signed as `typ` for this audience, whether it is over or not; None for everything else.
+    pub fn open_as<C: DeserializeOwned + Clone>(&self, typ: &str, audience: &str, token: &str) -> Option<C> {
+        if token.len() > TOKEN_BYTES_MAX {
+            return None;
+        }
+        let (kid, found) = signed_by(token)?;
+        let ring = self.ring.load();
+        let key = ring.accepted(&kid, chrono::Utc::now()).filter(|_| found.as_deref() == Some(typ))?;
+        let mut validation = self.validation.clone();
+        validation.validate_exp = false;
+        validation.validate_aud = true;
+        validation.set_audience(&[audience]);
+        Some(jsonwebtoken::decode::<C>(token, key.decoding(), &validation).ok()?.claims)
     }
 
     /// The claims of a genuine token that is in force; nothing about why not.
@@ -208,23 +233,28 @@ impl Tokens {
     }
 
     fn check(&self, token: &str) -> Option<(Arc<str>, Claims)> {
-        let header = jsonwebtoken::decode_header(token).ok()?;
-        let points_elsewhere = header.jku.is_some()
-            || header.jwk.is_some()
-            || header.x5u.is_some()
-            || header.x5c.is_some()
-            || header.crit.is_some();
-        if header.alg != Algorithm::EdDSA || points_elsewhere {
-            return None;
-        }
-        let (now, kid) = (chrono::Utc::now(), header.kid?);
+        let (now, (kid, typ)) = (chrono::Utc::now(), signed_by(token)?);
         let ring = self.ring.load();
         let key = ring.accepted(&kid, now)?;
         let claims = jsonwebtoken::decode::<Claims>(token, key.decoding(), &self.validation).ok()?.claims;
         let is_plausible = claims.iat <= now.timestamp() + LEEWAY_SECONDS
             && claims.exp > claims.nbf
             && claims.exp.saturating_sub(claims.iat) <= LIFETIME_SECONDS;
-        let is_ours = claims.subject().is_some_and(|subject| header.typ.as_deref() == Some(subject.token_type()));
+        let is_ours = claims.subject().is_some_and(|subject| typ.as_deref() == Some(subject.token_type()));
         (is_plausible && is_ours).then(|| (kid.into(), claims))
     }
+}
+
+/// Key id and `typ` of a token that claims to be signed in our way and points to no key of its own.
+fn signed_by(token: &str) -> Option<(String, Option<String>)> {
+    let header = jsonwebtoken::decode_header(token).ok()?;
+    let points_elsewhere = header.jku.is_some()
+        || header.jwk.is_some()
+        || header.x5u.is_some()
+        || header.x5c.is_some()
+        || header.crit.is_some();
+    if header.alg != Algorithm::EdDSA || points_elsewhere {
+        return None;
+    }
+    Some((header.kid?, header.typ))
 }

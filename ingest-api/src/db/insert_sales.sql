@@ -18,12 +18,12 @@ with d as materialized (
 ), insert_documents as (
     insert into documents (
         document_id, epoch, kind, location_id, location_seq, terminal_id, terminal_seq, register_id, series_epoch,
-        receipt_number, cashier_id, lease_id, customer_id, occurred_at_raw, sent_at, occurred_at, recorded_at, business_date, slot,
+        receipt_number, cashier_id, lease_id, approval_id, customer_id, occurred_at_raw, sent_at, occurred_at, recorded_at, business_date, slot,
         currency, rounding_mode, cash_step, subtotal_minor, discount_minor, tax_minor, total_minor, rounding_minor,
         change_minor, flags, content_hash, hash_version, document_digest, pricing_version, price_trace, response,
         trace_id)
     select document_id, $1, 'sale', location_id, location_seq, terminal_id, terminal_seq, register_id, series_epoch,
-        receipt_number, cashier_id, ($124::uuid[])[place], customer_id, occurred_at, sent_at, occurred_at, $2, business_date, slot,
+        receipt_number, cashier_id, ($124::uuid[])[place], ($125::uuid[])[place], customer_id, occurred_at, sent_at, occurred_at, $2, business_date, slot,
         currency, rounding_mode, cash_step, subtotal, discount, tax, total, rounding,
         change, string_to_array(flags, ','), content_hash, $3, document_digest, pricing_version, price_trace::jsonb,
         response, trace_id
@@ -34,9 +34,9 @@ with d as materialized (
     select principal, $4, key, content_hash, 201, '', $2 from d
 ), insert_audit as (
     insert into audit_log (audit_id, epoch, recorded_at, location_id, actor, actor_role, action, target, after_digest,
-                           request_id, terminal_id, address)
+                           request_id, terminal_id, address, approver, reason)
     select audit_id, $1, $2, location_id, cashier_id, actor_role, 'sale.create', 'sale/' || document_id, document_digest,
-           request_id, terminal_id, address
+           request_id, terminal_id, address, ($126::uuid[])[place], coalesce(($127::text[])[place], '')
     from d
 ), insert_lines as (
     insert into document_lines (

@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 
 use chrono::{NaiveDate, NaiveTime};
+use chrono_tz::Tz;
 use runtime::pg::PgTx;
 use schemas::events::StockMoved;
 use sqlx::PgExecutor;
 use uuid::Uuid;
 
+use crate::error::ApiError;
 use crate::inventory::levels::{Movement, MovementParams, StockLevel, StockParams};
 use crate::inventory::store::{Act, Head};
 
@@ -58,13 +60,20 @@ pub async fn insert_key(
 /// A location's trading calendar.
 #[derive(Debug, sqlx::FromRow)]
 pub struct Place {
+    pub currency: String,
     pub time_zone: String,
     pub day_cutoff: NaiveTime,
     pub opened_on: NaiveDate,
 }
 
+impl Place {
+    pub fn zone(&self) -> Result<Tz, ApiError> {
+        self.time_zone.parse().map_err(|_| ApiError::internal(anyhow::anyhow!("zone of a location")))
+    }
+}
+
 pub async fn place(tx: &mut PgTx, location: Uuid) -> Result<Option<Place>, sqlx::Error> {
-    sqlx::query_as("select time_zone, day_cutoff, opened_on from locations where location_id = $1")
+    sqlx::query_as("select currency, time_zone, day_cutoff, opened_on from locations where location_id = $1")
         .bind(location)
         .fetch_optional(&mut **tx)
         .await
@@ -74,17 +83,19 @@ pub async fn place(tx: &mut PgTx, location: Uuid) -> Result<Option<Place>, sqlx:
 pub struct VariantKind {
     pub is_measured: bool,
     pub tracks_stock: bool,
+    pub unit_cost: Option<i64>,
 }
 
 pub async fn variant_kinds(tx: &mut PgTx, ids: Vec<Uuid>) -> Result<HashMap<Uuid, VariantKind>, sqlx::Error> {
-    let rows: Vec<(Uuid, bool, bool)> =
-        sqlx::query_as("select variant_id, is_measured, tracks_stock from variants where variant_id = any($1)")
-            .bind(ids)
-            .fetch_all(&mut **tx)
-            .await?;
+    let rows: Vec<(Uuid, bool, bool, Option<i64>)> = sqlx::query_as(
+        "select variant_id, is_measured, tracks_stock, unit_cost from variants where variant_id = any($1)",
+    )
+    .bind(ids)
+    .fetch_all(&mut **tx)
+    .await?;
     Ok(rows
         .into_iter()
-        .map(|(id, is_measured, tracks_stock)| (id, VariantKind { is_measured, tracks_stock }))
+        .map(|(id, is_measured, tracks_stock, unit_cost)| (id, VariantKind { is_measured, tracks_stock, unit_cost }))
         .collect())
 }
 
@@ -147,9 +158,9 @@ pub async fn insert_movements(tx: &mut PgTx, act: &Act, moves: &[StockMoved]) ->
     sqlx::query(
         "insert into stock_movements (location_id, variant_id, version, epoch, location_seq, delta, qty_after,
                 cause_type, cause_id, cause_line, reason, document_uri, actor, effective_at, recorded_at, threshold,
-                hysteresis, unit_cost)
+                hysteresis, unit_cost, approval_id)
          select $1, variant_id, version, $2, $3, delta, qty_after, $4, $5, cause_line, $6, $7, $8, $9, $10, threshold,
-                hysteresis, unit_cost
+                hysteresis, unit_cost, $19
          from unnest($11::uuid[], $12::bigint[], $13::bigint[], $14::bigint[], $15::int[], $16::bigint[],
                      $17::bigint[], $18::bigint[])
               as row (variant_id, version, delta, qty_after, cause_line, threshold, hysteresis, unit_cost)",
@@ -172,6 +183,7 @@ pub async fn insert_movements(tx: &mut PgTx, act: &Act, moves: &[StockMoved]) ->
     .bind(moves.iter().map(|moved| moved.threshold).collect::<Vec<_>>())
     .bind(moves.iter().map(|moved| moved.hysteresis).collect::<Vec<_>>())
     .bind(moves.iter().map(|moved| moved.unit_cost).collect::<Vec<_>>())
+    .bind(first.approval_id)
     .execute(&mut **tx)
     .await?;
     Ok(())
@@ -180,8 +192,8 @@ pub async fn insert_movements(tx: &mut PgTx, act: &Act, moves: &[StockMoved]) ->
 pub async fn insert_act(tx: &mut PgTx, act: &Act, head: &Head) -> Result<(), sqlx::Error> {
     sqlx::query(
         "insert into stock_acts (act_id, epoch, location_id, location_seq, kind, reason, document_uri, actor,
-                                 effective_at, recorded_at, line_count)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+                                 effective_at, recorded_at, line_count, approval_id)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
     )
     .bind(head.act_id)
     .bind(head.epoch)
@@ -194,6 +206,7 @@ pub async fn insert_act(tx: &mut PgTx, act: &Act, head: &Head) -> Result<(), sql
     .bind(head.effective_at)
     .bind(head.recorded_at)
     .bind(act.changes.len() as i32)
+    .bind(head.approval_id)
     .execute(&mut **tx)
     .await?;
     Ok(())

@@ -6,6 +6,8 @@ use sqlx::{AssertSqlSafe, PgExecutor};
 use uuid::Uuid;
 
 use crate::auth::leases::{Lease, LeaseParams};
+use crate::db::limits::json_text;
+use crate::limits::Limits;
 
 const COLUMNS: &str =
     "lease_id, terminal_id, location_id, cashier_id, permissions, issued_at, expires_at, revoked_at, revoke_reason";
@@ -19,6 +21,7 @@ pub struct NewLease<'a> {
     pub device_public_key: &'a [u8],
     pub verifier: &'a str,
     pub permissions: &'a [String],
+    pub limits: &'a Limits,
     pub issued_at: DateTime<Utc>,
     pub expires_at: DateTime<Utc>,
 }
@@ -26,7 +29,7 @@ pub struct NewLease<'a> {
 pub async fn insert(tx: &mut PgTx, new: &NewLease<'_>) -> Result<(), sqlx::Error> {
     sqlx::query(
         "insert into leases (lease_id, terminal_id, location_id, cashier_id, device_public_key, verifier, permissions,
-                             issued_at, expires_at) values ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+                             issued_at, expires_at, limits) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10::jsonb)",
     )
     .bind(new.lease_id)
     .bind(new.terminal_id)
@@ -37,6 +40,7 @@ pub async fn insert(tx: &mut PgTx, new: &NewLease<'_>) -> Result<(), sqlx::Error
     .bind(new.permissions)
     .bind(new.issued_at)
     .bind(new.expires_at)
+    .bind(json_text(new.limits)?)
     .execute(&mut **tx)
     .await?;
     Ok(())

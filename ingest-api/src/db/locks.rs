@@ -54,7 +54,6 @@ struct Row {
     terminal_actives: Option<Vec<bool>>,
     /// Null for a person who does not exist.
     may_sell: Option<Vec<Option<bool>>>,
-    may_override: Option<Vec<Option<bool>>>,
     roles: Option<Vec<String>>,
     epoch: i64,
     catalog_version: i64,
@@ -108,7 +107,8 @@ async fn leases(conn: &mut PgConnection, sales: &[(&ValidSale, &str)]) -> Result
         return Ok(HashMap::new());
     }
     let leases: Vec<Lease> = sqlx::query_as(
-        "select lease_id, terminal_id, cashier_id, permissions, expires_at, revoked_at is not null is_revoked
+        "select lease_id, terminal_id, cashier_id, permissions, expires_at, revoked_at is not null is_revoked,
+                coalesce(limits, '{\"version\": 1, \"business_date\": \"1970-01-01\", \"acts\": []}') limits
          from leases where lease_id = any($1)",
     )
     .bind(named)
@@ -130,6 +130,7 @@ fn known(row: Row, cashiers: Vec<(Uuid, Uuid)>) -> Known {
         leases: HashMap::new(),
         documents: documents(&row),
         keys: keys(&row),
+        limits: Default::default(),
     }
 }
 
@@ -184,16 +185,12 @@ fn terminals(row: &Row) -> HashMap<TerminalId, Terminal> {
 }
 
 fn rights(row: &Row, cashiers: Vec<(Uuid, Uuid)>) -> HashMap<(schemas::ids::UserId, LocationId), Rights> {
-    let (sell, override_, roles) = (col(&row.may_sell), col(&row.may_override), col(&row.roles));
+    let (sell, roles) = (col(&row.may_sell), col(&row.roles));
     cashiers
         .into_iter()
         .enumerate()
         .filter_map(|(i, (user, location))| {
-            let rights = Rights {
-                may_sell: sell.get(i).copied()??,
-                may_override: override_.get(i).copied()??,
-                roles: roles.get(i)?.as_str().into(),
-            };
+            let rights = Rights::new(sell.get(i).copied()??, roles.get(i)?);
             Some(((user.into(), LocationId(location)), rights))
         })
         .collect()

@@ -6,11 +6,13 @@ use serde_json::json;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use super::limits::{self, Done};
 use super::locks::SALES_ROUTE;
 use super::outbox::Act;
 use crate::pricing::{PricedLine, discount_id, unit_shares};
+use crate::sales::acts;
 use crate::sales::decide::Accepted;
-use crate::sales::events::{Stamp, TENDER_CAPTURED, act};
+use crate::sales::events::{CAUSE_DOCUMENT, Stamp, TENDER_CAPTURED, act};
 use crate::sales::hash::HASH_VERSION;
 use crate::sales::known::Known;
 use crate::sales::price::PricedSale;
@@ -61,11 +63,37 @@ pub async fn insert(conn: &mut PgConnection, sold: &[Sold<'_>], known: &Known) -
     let query = balances.bind(query);
     let query = streams.bind(query);
     let query = outbox.bind(query);
-    // Most batches name no lease: nothing is sent then, and every place of an empty array is null.
-    let names_lease = sold.iter().any(|sold| sold.sale.lease_id.is_some());
-    let leases: Vec<Option<Uuid>> = sold.iter().filter(|_| names_lease).map(|sold| sold.sale.lease_id).collect();
-    query.bind(leases).execute(conn).await?;
+    let leases = rarely(sold, |sold| sold.sale.lease_id);
+    let approvals = rarely(sold, |sold| sold.accepted.approval_id());
+    let approvers = rarely(sold, |sold| sold.accepted.approval.as_ref().map(|approval| approval.approver));
+    let reasons =
+        rarely(sold, |Sold { accepted, .. }| (!accepted.acts.is_empty()).then(|| acts::described(&accepted.acts)));
+    query.bind(leases).bind(approvals).bind(approvers).bind(reasons).execute(conn).await?;
     Ok(())
+}
+
+/// A column that most batches have nothing in: nothing is sent then, and every place of an empty array is null.
+fn rarely<T>(sold: &[Sold<'_>], of: impl Fn(&Sold<'_>) -> Option<T>) -> Vec<Option<T>> {
+    let column: Vec<Option<T>> = sold.iter().map(of).collect();
+    if column.iter().any(Option::is_some) { column } else { Vec::new() }
+}
+
+/// Writes what limits are about, before the outbox ids are taken; a batch without such acts sends nothing.
+pub async fn insert_acts(conn: &mut PgConnection, sold: &[Sold<'_>], known: &Known) -> Result<(), sqlx::Error> {
+    let with_acts = sold.iter().filter(|sold| !sold.accepted.acts.is_empty());
+    let done: Vec<Done<'_>> = with_acts
+        .map(|Sold { sale, priced, accepted, .. }| Done {
+            cause_type: CAUSE_DOCUMENT,
+            cause_id: sale.document_id.0,
+            location: sale.location_id(),
+            user_id: sale.cashier_id.0,
+            business_date: priced.moment.date,
+            digest: &sale.content_hash,
+            acts: &accepted.acts,
+            approval: accepted.approval.as_deref(),
+        })
+        .collect();
+    limits::insert(conn, (known.epoch, known.recorded_at), &done).await
 }
 
 type Query<'q> = sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments>;

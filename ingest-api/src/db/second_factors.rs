@@ -108,11 +108,13 @@ pub async fn any(executor: impl PgExecutor<'_>) -> Result<Option<(Uuid, Vec<u8>)
         .await
 }
 
-/// Whether one of the user's roles needs a second factor: owner and it_admin always, others as the policy says.
+/// Whether one of the user's roles needs a second factor: owner and it_admin always, as do roles of the company's own that
+/// hold what only those two hold; others as the policy says.
 pub async fn is_compulsory(conn: &mut PgConnection, user_id: Uuid) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar(
         "select exists (select from grants g, sign_in_policy p where g.user_id = $1
-                          and (g.role in ('owner', 'it_admin') or g.role = any(p.second_factor_roles)))",
+                          and (g.role in ('owner', 'it_admin') or g.role = any(p.second_factor_roles)
+                               or exists (select from roles r where r.role_id = g.role_id and r.needs_second_factor)))",
     )
     .bind(user_id)
     .fetch_one(conn)

@@ -10,16 +10,12 @@ use std::sync::Arc;
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use chrono_tz::Tz;
 use rust_decimal::Decimal;
-use schemas::ids::{LocationId, TaxProfileId, UserId, VariantId};
+use schemas::ids::{LocationId, TaxProfileId, VariantId};
 use schemas::money::UnknownRoundingMode;
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
-use crate::pricing::snapshot::{Location, Price, RateSet, Scope, Seller, Snapshot, Tax, TaxProfile, Variant};
-
-/// The roles of `grants` whose holder may sell, and those whose holder may set a price by hand.
-const SELLS: [&str; 3] = ["owner", "manager", "cashier"];
-const OVERRIDES: [&str; 2] = ["owner", "manager"];
+use crate::pricing::snapshot::{Location, Price, RateSet, Snapshot, Tax, TaxProfile, Variant};
 
 /// The picture at the committed catalog version, or None when `known` is up to date.
 pub async fn refreshed(pool: &PgPool, known: &Snapshot) -> Result<Option<Snapshot>, sqlx::Error> {
@@ -54,9 +50,6 @@ async fn read_from(conn: &mut PgConnection, known: &Snapshot) -> Result<Snapshot
     }
     for (variant_id, prices) in prices(conn, ids("price")).await? {
         next.prices.insert(variant_id, prices.into());
-    }
-    for seller in sellers(conn, ids("cashier")).await? {
-        next.sellers.insert(seller.user_id, Arc::new(seller));
     }
     Ok(next)
 }
@@ -255,47 +248,4 @@ async fn prices(
         });
     }
     Ok(by_variant)
-}
-
-#[derive(sqlx::FromRow)]
-struct GrantRow {
-    user_id: Uuid,
-    is_active: bool,
-    role: Option<String>,
-    location_id: Option<Uuid>,
-}
-
-async fn sellers(conn: &mut PgConnection, ids: Option<Vec<Uuid>>) -> Result<Vec<Seller>, sqlx::Error> {
-    let rows: Vec<GrantRow> = sqlx::query_as(
-        "select u.user_id, u.is_active, g.role, g.location_id
-         from users u left join grants g using (user_id)
-         where $1::uuid[] is null or u.user_id = any($1) order by u.user_id",
-    )
-    .bind(ids)
-    .fetch_all(conn)
-    .await?;
-    let mut sellers: Vec<Seller> = Vec::new();
-    for row in rows {
-        let user_id = UserId(row.user_id);
-        if sellers.last().is_none_or(|seller| seller.user_id != user_id) {
-            let (sells_at, overrides_at) = Default::default();
-            sellers.push(Seller { user_id, is_active: row.is_active, sells_at, overrides_at });
-        }
-        let Some(seller) = sellers.last_mut() else { continue };
-        let Some(role) = row.role else { continue };
-        for (scope, roles) in [(&mut seller.sells_at, &SELLS[..]), (&mut seller.overrides_at, &OVERRIDES[..])] {
-            if roles.contains(&role.as_str()) {
-                widen(scope, row.location_id);
-            }
-        }
-    }
-    Ok(sellers)
-}
-
-/// A grant without a location holds everywhere.
-fn widen(scope: &mut Scope, location: Option<Uuid>) {
-    match location {
-        None => scope.everywhere = true,
-        Some(location) => scope.locations.push(LocationId(location)),
-    }
 }

@@ -6,7 +6,7 @@ use runtime::pg::PgTx;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::access::Role;
+use crate::access::RoleName;
 use crate::users::{User, UserEdit, UserGrant};
 
 const COLUMNS: &str = "user_id, login, code, is_active, password_hash is not null, version";
@@ -46,7 +46,7 @@ pub async fn replace_grants(tx: &mut PgTx, id: Uuid, grants: &[UserGrant]) -> Re
     sqlx::query("delete from grants where user_id = $1").bind(id).execute(&mut **tx).await?;
     sqlx::query("insert into grants (user_id, role, location_id) select $1, * from unnest($2::text[], $3::uuid[])")
         .bind(id)
-        .bind(grants.iter().map(|grant| grant.role.as_str()).collect::<Vec<_>>())
+        .bind(grants.iter().map(|grant| grant.role.to_string()).collect::<Vec<_>>())
         .bind(grants.iter().map(|grant| grant.location_id).collect::<Vec<_>>())
         .execute(&mut **tx)
         .await?;
@@ -105,7 +105,7 @@ async fn with_grants(conn: &mut PgConnection, heads: Vec<Head>) -> Result<Vec<Us
     .await?;
     let mut grants: HashMap<Uuid, Vec<UserGrant>> = HashMap::new();
     for (user_id, role, location_id) in rows {
-        if let Some(role) = Role::parse(&role) {
+        if let Some(role) = RoleName::parse(&role) {
             grants.entry(user_id).or_default().push(UserGrant { role, location_id });
         }
     }

@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use crate::access::Access;
 use crate::app::AppState;
+use crate::approvals::{Presented, TOKEN_CHARS_MAX};
 use crate::checks::{AMOUNT_MAX, BULK_ROWS_MAX, Checks, QTY_MAX};
 use crate::context::Context;
 use crate::error::ApiError;
@@ -73,6 +74,8 @@ pub struct NewAdjustment {
     pub effective_at: Option<DateTime<Utc>>,
     /// 1 to 10,000, each variant once.
     pub lines: Vec<AdjustmentLine>,
+    /// Somebody else's approval of what goes beyond one's limits (`POST /approvals`); no part of the act.
+    pub approval: Option<String>,
 }
 
 #[derive(Debug, Clone, Deserialize, ToSchema)]
@@ -117,6 +120,8 @@ impl Body for NewAdjustment {
     const BYTES_MAX: usize = BODY_BYTES_MAX;
     fn check(&mut self, checks: &mut Checks) {
         check_head(checks, self.act_id, &mut self.document_uri, self.effective_at);
+        let is_short = self.approval.as_ref().is_none_or(|text| text.len() <= TOKEN_CHARS_MAX);
+        checks.that(is_short, "/approval", "is longer than any approval");
         checks.text("/reason", &mut self.reason, REASON_CHARS_MAX);
         let is_known = ADJUSTMENT_REASONS.contains(&self.reason.as_str());
         checks.that(is_known, "/reason", "must be damage, theft, found, count, internal_use or correction");
@@ -229,6 +234,7 @@ pub async fn create_receipt(
         reason: new.reason,
         document_uri: new.document_uri,
         effective_at: new.effective_at,
+        presented: Presented::Nothing,
     };
     commit(app, access, context, key, act).await
 }
@@ -249,6 +255,7 @@ pub async fn create_adjustment(
         reason: new.reason,
         document_uri: new.document_uri,
         effective_at: new.effective_at,
+        presented: Presented::read(&app.auth.tokens, new.approval.as_deref()),
     };
     commit(app, access, context, key, act).await
 }
@@ -275,6 +282,7 @@ pub async fn set_thresholds(
         reason: "threshold".to_owned(),
         document_uri: None,
         effective_at: None,
+        presented: Presented::Nothing,
     };
     commit(app, access, context, key, act).await
 }

@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::access::Principal;
+use crate::approvals::Presented;
 use crate::audit::{self, Entry};
 use crate::business_day::{business_moment, day_start};
 use crate::context::Context;
@@ -21,6 +22,7 @@ use crate::db::inventory as db;
 use crate::db::outbox;
 use crate::error::{ApiError, FieldProblem};
 use crate::inventory::acts::{Moved, StockAct};
+use crate::inventory::adjustment;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -82,6 +84,8 @@ pub struct Act {
     pub document_uri: Option<String>,
     pub effective_at: Option<DateTime<Utc>>,
     pub changes: Vec<Change>,
+    /// What came with it as an approval; not part of the act.
+    pub presented: Presented,
 }
 
 /// The canonical act: fixed field order; what a reader of the body does not notice makes no difference.
@@ -147,11 +151,14 @@ pub async fn commit(
     let place = db::place(tx, location_id).await?.ok_or_else(absent)?;
     let recorded_at = Utc::now();
     let effective_at = act.effective_at.unwrap_or(recorded_at);
-    let zone: Tz = place.time_zone.parse().map_err(|_| ApiError::internal(anyhow::anyhow!("zone of a location")))?;
+    let zone: Tz = place.zone()?;
     if effective_at < day_start(place.opened_on, zone, place.day_cutoff) {
         return Err(ApiError::invalid_value("/effective_at", "lies before the location's opening date"));
     }
-    check_variants(tx, act).await?;
+    let variants = check_variants(tx, act).await?;
+    let shift = business_moment(recorded_at, zone, place.day_cutoff).date;
+    let adjusted = adjustment::Asked { act, who, fingerprint, currency: &place.currency, shift, recorded_at };
+    let adjusted = adjusted.judge(tx, &variants).await?;
     let levels = lock_levels(tx, act).await?;
     let seq = outbox::lock_stream(tx, location_id).await?;
     let epoch = outbox::epoch(tx).await?;
@@ -161,6 +168,7 @@ pub async fn commit(
         seq,
         act_id,
         actor: who.actor().0,
+        approval_id: adjusted.approval.map(|approval| approval.jti),
         recorded_at,
         effective_at,
         business_date: business_moment(effective_at, zone, place.day_cutoff).date,
@@ -169,6 +177,7 @@ pub async fn commit(
     db::insert_movements(tx, act, &moves).await?;
     db::update_levels(tx, &moves).await?;
     db::insert_act(tx, act, &head).await?;
+    adjusted.insert(tx, &head).await?;
     let answer = StockAct {
         act_id,
         location_seq: seq,
@@ -185,6 +194,7 @@ pub async fn commit(
     let body = serde_json::to_string(&answer).map_err(ApiError::internal)?;
     db::insert_key(tx, (&principal, act.kind.route(), key), fingerprint, &body).await?;
     let entry = Entry::done(who, act.kind.action(), format!("stock_act/{act_id}")).at(act.location_id);
+    let entry = entry.approved_by(adjusted.approval.map(|approval| approval.approver));
     audit::record(tx, context, entry.because(&act.reason).states(None, &answer)).await?;
     let mut row = outbox::Act::new(location_id, seq, act.kind.as_str(), act_id, &context.trace_parent);
     for moved in &moves {
@@ -200,12 +210,13 @@ pub struct Head {
     pub seq: i64,
     pub act_id: Uuid,
     pub actor: Uuid,
+    pub approval_id: Option<Uuid>,
     pub recorded_at: DateTime<Utc>,
     pub effective_at: DateTime<Utc>,
     pub business_date: chrono::NaiveDate,
 }
 
-async fn check_variants(tx: &mut PgTx, act: &Act) -> Result<(), ApiError> {
+async fn check_variants(tx: &mut PgTx, act: &Act) -> Result<HashMap<Uuid, db::VariantKind>, ApiError> {
     let known = db::variant_kinds(tx, act.changes.iter().map(|change| change.variant_id).collect()).await?;
     let mut problems = Vec::new();
     for (i, change) in act.changes.iter().enumerate() {
@@ -222,7 +233,7 @@ async fn check_variants(tx: &mut PgTx, act: &Act) -> Result<(), ApiError> {
         }
     }
     problems.truncate(100);
-    if problems.is_empty() { Ok(()) } else { Err(ApiError::invalid(problems)) }
+    if problems.is_empty() { Ok(known) } else { Err(ApiError::invalid(problems)) }
 }
 
 /// Makes the missing rows, then locks all of them in the order of their variants.
@@ -262,7 +273,7 @@ fn moves(act: &Act, levels: &HashMap<Uuid, db::Level>, head: &Head) -> Result<Ve
             reason: act.reason.clone(),
             document_uri: act.document_uri.clone(),
             actor: head.actor.into(),
-            approval_id: None,
+            approval_id: head.approval_id,
             effective_at: head.effective_at.into(),
             recorded_at: head.recorded_at.into(),
             business_date: head.business_date.into(),

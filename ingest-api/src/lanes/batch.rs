@@ -1,4 +1,5 @@
-//! One batch, one transaction: lock and read, decide, write, commit. Four round trips.
+//! One batch, one transaction: lock and read, decide, write, commit. Four round trips; two more where limits are to be
+//! judged.
 
 use sqlx::{Executor, PgConnection};
 
@@ -7,6 +8,7 @@ use super::{Answer, Waiting};
 use crate::catalog_cache::CatalogCache;
 use crate::db;
 use crate::db::sales::Sold;
+use crate::sales::acts;
 use crate::sales::decide::{Accepted, Decision, decide};
 use crate::sales::known::Known;
 use crate::sales::price::price_sale;
@@ -68,6 +70,12 @@ async fn work(
     let asked: Vec<_> = batch.iter().map(|waiting| (&waiting.offer.sale, waiting.offer.key.as_str())).collect();
     let mut known = db::locks::lock_and_read(conn, &asked).await?;
     price_again(&known, catalog, batch).await?;
+    let offers = batch.iter().map(|waiting| (&waiting.offer.sale, waiting.offer.priced.as_ref().ok()));
+    let wanted = acts::wanted(&known, offers);
+    // One more round trip, for batches alone that have such acts.
+    if !wanted.is_empty() {
+        known.learn(db::limits::read(conn, &wanted).await?);
+    }
     let mut accepted: Vec<(usize, Accepted)> = Vec::new();
     let mut verdicts = Vec::with_capacity(batch.len());
     for (index, waiting) in batch.iter().enumerate() {
@@ -98,6 +106,7 @@ async fn work(
     if sold.is_empty() {
         return Ok((verdicts, false));
     }
+    db::sales::insert_acts(conn, &sold, &known).await?;
     db::sales::insert(conn, &sold, &known).await?;
     Ok((verdicts, true))
 }

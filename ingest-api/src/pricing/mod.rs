@@ -97,6 +97,13 @@ impl Override {
     }
 }
 
+impl CartLine {
+    /// Whether its amount comes from the books of before.
+    pub fn is_imported(&self) -> bool {
+        matches!(self.override_, Some(Override::LineAmount { .. }))
+    }
+}
+
 /// A cart with every figure.
 #[derive(Debug, Clone)]
 pub struct Priced {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use chrono_tz::Tz;
 use rust_decimal::Decimal;
-use schemas::ids::{LocationId, ProductId, TaxProfileId, UserId, VariantId};
+use schemas::ids::{LocationId, ProductId, TaxProfileId, VariantId};
 use schemas::money::RoundingMode;
 use uuid::Uuid;
 
@@ -21,7 +21,6 @@ pub struct Snapshot {
     /// Price versions of a variant, in the order in which they win: latest `valid_from` first.
     pub prices: HashMap<VariantId, Arc<[Price]>>,
     pub tax_profiles: HashMap<TaxProfileId, Arc<TaxProfile>>,
-    pub sellers: HashMap<UserId, Arc<Seller>>,
 }
 
 #[derive(Debug, Clone)]
@@ -90,28 +89,6 @@ pub struct Tax {
     pub is_compound: bool,
     /// Rounded once per document and allocated to the lines, instead of once per line.
     pub is_per_order: bool,
-}
-
-/// Where a person may sell, and where they may set a price by hand.
-#[derive(Debug, Clone)]
-pub struct Seller {
-    pub user_id: UserId,
-    pub is_active: bool,
-    pub sells_at: Scope,
-    pub overrides_at: Scope,
-}
-
-/// A set of locations.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Scope {
-    pub everywhere: bool,
-    pub locations: Vec<LocationId>,
-}
-
-impl Scope {
-    pub fn contains(&self, location: LocationId) -> bool {
-        self.everywhere || self.locations.contains(&location)
-    }
 }
 
 impl TaxProfile {

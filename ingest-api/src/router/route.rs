@@ -29,6 +29,7 @@ where
     let filter = match method {
         Method::GET => MethodFilter::GET,
         Method::PATCH => MethodFilter::PATCH,
+        Method::PUT => MethodFilter::PUT,
         _ => MethodFilter::POST,
     };
     Route {
@@ -63,6 +64,14 @@ where
     T: 'static,
 {
     route(Method::PATCH, path, permission, handler, summary).if_match()
+}
+
+pub(super) fn put<H, T>(path: &'static str, permission: Permission, handler: H, summary: &'static str) -> Route
+where
+    H: Handler<T, AppState>,
+    T: 'static,
+{
+    route(Method::PUT, path, permission, handler, summary).if_match()
 }
 
 impl Route {

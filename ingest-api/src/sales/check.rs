@@ -11,6 +11,7 @@ use super::hash;
 use super::types::{
     Card, DiscountKind, NewLine, NewQuote, NewSale, NewTender, Tender, TenderKind, ValidSale, cart_line,
 };
+use crate::approvals::{Presented, TOKEN_CHARS_MAX};
 use crate::checks::decimal;
 use crate::error::FieldProblem;
 use crate::pricing::{Cart, LINES_MAX, QTY_MAX};
@@ -24,6 +25,8 @@ pub const AHEAD_SECONDS_MAX: i64 = 300;
 const TEXT_CHARS_MAX: usize = 200;
 /// Reasons are codes, so that what people write about people never gets into an event.
 const REASON_CHARS_MAX: usize = 40;
+/// Reason of an amount that is brought in, and of nothing else.
+const IMPORTED: &str = "imported";
 const NUMBER_MAX: i64 = 1_000_000_000_000;
 
 /// What is wrong with one body.
@@ -61,6 +64,8 @@ pub fn valid_sale(new: NewSale, terminal_id: TerminalId, now: DateTime<Utc>) -> 
     check_instant(&mut findings, new.occurred_at, now);
     check_lines(&mut findings, &new.lines);
     check_tenders(&mut findings, &new.tenders);
+    let is_short = new.approval.as_ref().is_none_or(|text| text.len() <= TOKEN_CHARS_MAX);
+    findings.that(is_short, at("/approval"), "is longer than any approval");
     if !findings.0.is_empty() {
         return Err(findings.0);
     }
@@ -83,6 +88,7 @@ pub fn valid_sale(new: NewSale, terminal_id: TerminalId, now: DateTime<Utc>) -> 
         tenders: new.tenders.into_iter().map(tender).collect(),
         total_minor: new.total_minor,
         content_hash: [0; 32],
+        presented: Presented::Nothing,
     };
     sale.content_hash = hash::content_hash(&sale);
     Ok(sale)
@@ -163,11 +169,13 @@ fn check_override(findings: &mut Findings, line: &NewLine, index: usize) {
     findings.that(allowed(given.unit_price_minor), at("unit_price_minor"), "must be 0 to 1000000000000");
     findings.that(allowed(given.amount_minor), at("amount_minor"), "must be 0 to 1000000000000");
     match (given.unit_price_minor, given.amount_minor) {
-        (Some(_), None) => {}
+        (Some(_), None) => {
+            findings.that(given.reason != IMPORTED, at("reason"), "imported is for amounts out of the books of before");
+        }
         (Some(_), Some(_)) => findings.that(false, at("amount_minor"), "give a unit price or an amount, not both"),
         (None, None) => findings.that(false, at("unit_price_minor"), "this field is required"),
         (None, Some(_)) => {
-            findings.that(given.reason == "imported", at("reason"), "a line amount needs the reason imported");
+            findings.that(given.reason == IMPORTED, at("reason"), "a line amount needs the reason imported");
         }
     }
 }

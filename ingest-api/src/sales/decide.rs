@@ -10,7 +10,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use schemas::ids::{AccountId, CustomerId, LocationId, LotId, ProgramId, VariantId, derived_id};
 use schemas::money::storable;
 use serde_json::json;
+use uuid::Uuid;
 
+use super::acts;
 use super::hash::{document_digest, hex};
 use super::known::{Account, Known, KnownDocument, Lease, StockRow, Terminal};
 use super::price::PricedSale;
@@ -18,6 +20,7 @@ use super::refusal::Refusal;
 use super::response::{Figures, SaleBody, instant, tender_bodies};
 use super::types::ValidSale;
 use crate::access::Permission;
+use crate::approvals::{Approval, Settled, Standing};
 use crate::loyalty::accrual::earn;
 
 /// What a sale is answered.
@@ -41,6 +44,16 @@ pub struct Accepted {
     pub response: Arc<str>,
     pub movements: Vec<Movement>,
     pub entries: Vec<Entry>,
+    /// What limits are about; empty for nearly every sale.
+    pub acts: Vec<Settled>,
+    /// The approval that one of them needed and that is spent with it.
+    pub approval: Option<Box<Approval>>,
+}
+
+impl Accepted {
+    pub fn approval_id(&self) -> Option<Uuid> {
+        self.approval.as_ref().map(|approval| approval.jti)
+    }
 }
 
 /// One change of a stock row.
@@ -119,6 +132,8 @@ fn accept(
     let priced = priced.as_ref().map_err(Refusal::clone)?;
     let lease = lease_of(known, sale)?;
     let cashier_roles = check_cashier(known, sale, lease)?;
+    let acts = acts::judge(known, sale, priced, lease)?;
+    let approval = acts::approval_of(sale, &acts);
     let is_stale = lease.is_some_and(|lease| lease.is_stale_at(sale.cart.occurred_at));
     if sale.customer_id.is_some_and(|customer| !known.accounts.contains_key(&customer)) {
         return Err(Refusal::field("/customer_id", "unknown_customer", "no such customer"));
@@ -132,13 +147,16 @@ fn accept(
     let location_seq = *last_seq;
     let (movements, is_oversold) = move_stock(known, location, priced);
     let entries = give_points(known, sale, priced);
-    let flags: Vec<_> = [(is_oversold, "oversold"), (is_stale, "stale_lease")]
+    acts::count(known, sale, priced, &acts);
+    let is_over = acts.iter().any(|act| act.standing == Standing::OverLimit);
+    let flags: Vec<_> = [(is_oversold, "oversold"), (is_stale, "stale_lease"), (is_over, "over_limit")]
         .into_iter()
         .filter_map(|(holds, flag)| holds.then_some(flag))
         .collect();
     let digest = document_digest(&priced.priced, &sale.tenders);
     let points_earned = entries.iter().map(|entry| entry.points).sum();
-    let response = body(known, sale, priced, &terminal, Numbers { location_seq, points_earned }, &flags, &digest);
+    let numbers = Numbers { location_seq, points_earned, approval_id: approval.as_ref().map(|approval| approval.jti) };
+    let response = body(known, sale, priced, &terminal, numbers, &flags, &digest);
     known.keys.insert((sale.terminal_id, key.to_owned()), sale.content_hash);
     known.documents.insert(KnownDocument {
         document_id: sale.document_id,
@@ -157,6 +175,8 @@ fn accept(
         response,
         movements,
         entries,
+        acts,
+        approval,
     })
 }
 
@@ -190,12 +210,8 @@ fn check_cashier(known: &Known, sale: &ValidSale, lease: Option<&Lease>) -> Resu
     let Some(rights) = known.rights.get(&(sale.cashier_id, sale.location_id())) else {
         return Err(Refusal::field("/cashier_id", "unknown_cashier", "no such cashier"));
     };
-    let leased = |permission| lease.is_some_and(|lease| lease.allows(permission));
-    if !rights.may_sell && !leased(Permission::Sell) {
+    if !rights.may_sell && !lease.is_some_and(|lease| lease.allows(Permission::Sell)) {
         return Err(Refusal::forbidden("/cashier_id", "this cashier may not sell at that location"));
-    }
-    if sale.has_override() && !rights.may_override && !leased(Permission::OverridePrice) {
-        return Err(Refusal::forbidden("/cashier_id", "this cashier may not override prices at that location"));
     }
     Ok(rights.roles.clone())
 }
@@ -287,6 +303,7 @@ fn entry(account: &Account, customer_id: CustomerId, points: i64, sale: &ValidSa
 struct Numbers {
     location_seq: i64,
     points_earned: i64,
+    approval_id: Option<Uuid>,
 }
 
 /// The answer: built here once, stored, and sent again to every twin.
@@ -312,6 +329,7 @@ fn body(
         cashier_id: sale.cashier_id.0,
         customer_id: sale.customer_id.map(Into::into),
         lease_id: sale.lease_id,
+        approval_id: numbers.approval_id,
         occurred_at: instant(sale.cart.occurred_at),
         recorded_at: instant(known.recorded_at),
         business_date: priced.moment.date,

@@ -54,7 +54,7 @@ fn document(sale: &ValidSale, priced: &PricedSale, accepted: &Accepted, stamp: S
         cashier_id: sale.cashier_id,
         drawer_session_id: None,
         lease_id: sale.lease_id,
-        approval_id: None,
+        approval_id: accepted.approval_id(),
         customer_id: sale.customer_id,
         occurred_at_raw: sale.cart.occurred_at.into(),
         sent_at: sale.sent_at.map(Into::into),

@@ -8,7 +8,9 @@ use chrono::{DateTime, Utc};
 use schemas::ids::{AccountId, CustomerId, DocumentId, LocationId, ProgramId, TerminalId, UserId, VariantId};
 use uuid::Uuid;
 
-use crate::access::Permission;
+use crate::access::{Granted, Permission, RoleName, role_names};
+use crate::db::limits::Found;
+use crate::limits::{Limits, Mode, Rule};
 use crate::loyalty::accrual::EarnRule;
 
 /// State under the locks of one batch.
@@ -29,6 +31,22 @@ pub struct Known {
     pub documents: Documents,
     /// Content hash stored under (terminal, idempotency key).
     pub keys: HashMap<(TerminalId, String), [u8; 32]>,
+    /// What the acts of the batch are judged by.
+    pub limits: Found,
+}
+
+impl Known {
+    /// Takes in what was read for acts and for roles of the company's own.
+    pub fn learn(&mut self, found: Found) {
+        for ((cashier, location), rights) in self.rights.iter_mut().filter(|(_, it)| !it.own_roles.is_empty()) {
+            rights.granted = found.granted(cashier.0, *location);
+            rights.may_sell = rights.granted.iter().any(|it| it.holds(Permission::Sell));
+            if !rights.granted.is_empty() {
+                rights.roles = role_names(&rights.granted.iter().collect::<Vec<_>>()).into();
+            }
+        }
+        self.limits = found;
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,9 +90,30 @@ pub struct Terminal {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rights {
     pub may_sell: bool,
-    pub may_override: bool,
+    /// Of who may sell there: what they are granted.
+    pub granted: Vec<Granted>,
+    /// Roles of the company's own among them: what these say is in [`Known::learn`].
+    pub own_roles: Vec<Uuid>,
     /// Roles that they hold there, the highest first, with commas between.
     pub roles: Arc<str>,
+}
+
+impl Rights {
+    /// From the names of the roles; `may_sell` as the built-in ones among them say.
+    pub fn new(may_sell: bool, roles: &str) -> Self {
+        let named: Vec<RoleName> = roles.split(',').filter_map(RoleName::parse).collect();
+        let built_in = named.iter().filter(|_| may_sell).filter_map(|name| name.built_in());
+        Rights {
+            may_sell,
+            granted: built_in.map(Granted::BuiltIn).collect(),
+            own_roles: named.iter().filter_map(|name| name.own()).collect(),
+            roles: roles.into(),
+        }
+    }
+    /// What they may do of an act.
+    pub fn rules(&self, act: Permission) -> Vec<Rule> {
+        self.granted.iter().map(|it| it.rule(act)).filter(|rule| rule.mode != Mode::Deny).collect()
+    }
 }
 
 /// What a lease lets its cashier do at its terminal.
@@ -84,6 +123,8 @@ pub struct Lease {
     pub terminal_id: Uuid,
     pub cashier_id: Uuid,
     pub permissions: Vec<String>,
+    #[sqlx(json)]
+    pub limits: Limits,
     pub expires_at: DateTime<Utc>,
     pub is_revoked: bool,
 }

@@ -1,5 +1,6 @@
 //! The path of a sale: parsed (`types`, `check`), priced (`price`), decided in its lane (`decide`), answered.
 
+pub mod acts;
 pub mod check;
 pub mod decide;
 pub mod events;

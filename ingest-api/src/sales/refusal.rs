@@ -14,11 +14,13 @@ pub struct Refusal {
     pub errors: Vec<FieldProblem>,
     /// One more member of the problem body.
     pub extra: Option<(&'static str, Value)>,
+    /// What the audit row of it says; none: only the permission that was missing.
+    pub audit: Option<String>,
 }
 
 impl Refusal {
     fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Refusal { status, code, detail: detail.into(), errors: Vec::new(), extra: None }
+        Refusal { status, code, detail: detail.into(), errors: Vec::new(), extra: None, audit: None }
     }
     /// 409: the present state refuses it.
     pub fn conflict(code: &'static str, detail: impl Into<String>) -> Self {
@@ -32,6 +34,19 @@ impl Refusal {
     pub fn forbidden(pointer: &str, detail: &str) -> Self {
         let errors = vec![FieldProblem::new(pointer, "forbidden", detail)];
         Refusal { errors, ..Self::new(StatusCode::FORBIDDEN, "forbidden", detail) }
+    }
+    /// 403 with a code of its own.
+    pub fn denied(code: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, code, detail)
+    }
+    /// Names the place that its detail is about.
+    pub fn at(mut self, pointer: &str) -> Self {
+        self.errors = vec![FieldProblem::new(pointer, self.code, self.detail.as_str())];
+        self
+    }
+    /// Has the refusal audited with this text, whatever its status.
+    pub fn audited(self, note: String) -> Self {
+        Refusal { audit: Some(note), ..self }
     }
     /// 422 naming each wrong place; the code is that of the first.
     pub fn fields(errors: Vec<FieldProblem>) -> Self {
@@ -53,6 +68,7 @@ impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
         let mut error = ApiError::new(refusal.status, refusal.code, refusal.detail);
         error.errors = refusal.errors;
+        error.audit = refusal.audit.map(String::into_boxed_str);
         match refusal.extra {
             Some((name, value)) => error.with_extra(name, value),
             None => error,

@@ -26,6 +26,9 @@ pub struct SaleBody<'a> {
     pub customer_id: Option<Uuid>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lease_id: Option<Uuid>,
+    /// The approval that was spent on it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub approval_id: Option<Uuid>,
     pub occurred_at: String,
     pub recorded_at: String,
     pub business_date: NaiveDate,
@@ -38,7 +41,7 @@ pub struct SaleBody<'a> {
     pub rounding_minor: i64,
     pub change_minor: i64,
     pub points_earned: i64,
-    /// `oversold`, `stale_lease`.
+    /// `oversold`, `stale_lease`, `over_limit`.
     pub flags: &'a [&'static str],
     /// SHA-256 of the canonical document, lower-case hex.
     pub content_hash: String,

@@ -13,9 +13,10 @@ use super::check::{valid_quote, valid_sale};
 use super::price::price_sale;
 use super::refusal::Refusal;
 use super::response::quote_body;
-use super::types::{NewQuote, NewSale};
+use super::types::{NewQuote, NewSale, ValidSale};
 use crate::access::Access;
 use crate::app::AppState;
+use crate::approvals::Presented;
 use crate::checks::Checks;
 use crate::context::Context;
 use crate::db::sales::{self as db, Origin};
@@ -47,7 +48,8 @@ pub async fn create_sale(
 ) -> Result<Response, ApiError> {
     let (terminal_id, _) = access.require_terminal()?;
     access.require_named(LocationId(new.location_id))?;
-    let sale = valid_sale(new, terminal_id, Utc::now()).map_err(Refusal::fields)?;
+    let presented = Presented::read(&app.auth.tokens, new.approval.as_deref());
+    let sale = ValidSale { presented, ..valid_sale(new, terminal_id, Utc::now()).map_err(Refusal::fields)? };
     let sale_id = sale.document_id;
     let snapshot = app.catalog.current();
     // Also a refusal goes through the lane: its twin may be stored, or the catalog newer than the one here.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use crate::approvals::Presented;
 use crate::pricing::{Cart, CartLine, Discount, Override};
 
 /// A sale as the till sends it. Every figure is computed again by the server; `total_minor` must agree.
@@ -33,6 +34,9 @@ pub struct NewSale {
     pub lines: Vec<NewLine>,
     pub tenders: Vec<NewTender>,
     pub total_minor: i64,
+    /// Somebody else's approval of what goes beyond the cashier's limits (`POST /approvals`); no part of the document.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub approval: Option<String>,
 }
 
 /// Receipt identity given by the device: numbers run from 1 in each series epoch of a register.
@@ -156,6 +160,8 @@ pub struct ValidSale {
     pub total_minor: i64,
     /// SHA-256 of the canonical document: what makes two sends the same document.
     pub content_hash: [u8; 32],
+    /// What came with it as an approval; not part of the document.
+    pub presented: Presented,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -179,8 +185,9 @@ impl ValidSale {
         (amount(true), amount(false))
     }
 
-    pub fn has_override(&self) -> bool {
-        self.cart.lines.iter().any(|line| line.override_.is_some())
+    /// Whether a line has an amount of its own: history that is brought in, not an act at a till.
+    pub fn is_import(&self) -> bool {
+        self.cart.lines.iter().any(CartLine::is_imported)
     }
 }
 

@@ -14,6 +14,7 @@ mod effects;
 mod journal;
 mod kept;
 mod ledger;
+pub mod limits;
 mod looks;
 pub mod published;
 mod redis_view;
@@ -64,6 +65,7 @@ pub async fn run(stores: &Stores) -> anyhow::Result<Report> {
     clickhouse::check(stores, &dump, &ever, &mut report).await?;
     consumed::check(stores, &mut report).await?;
     audited::check(&stores.pg, &mut report).await?;
+    limits::check(&stores.pg, &mut report).await?;
     cards::check(&stores.pg, &mut report).await?;
     chain::check_all(stores, &mut report).await?;
     Ok(report)

@@ -60,6 +60,7 @@ async fn open_epoch(tx: &mut PgTx, reason: &str) -> Result<Raised, ApiError> {
         location: None,
         actor: Uuid::nil(),
         role: String::new(),
+        approver: None,
         action: "epoch.raise",
         target: format!("epoch/{epoch}"),
         before: None,

@@ -3,7 +3,7 @@
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, PgConnection};
 
-use crate::rig::{Rig, Size, code};
+use crate::rig::{Rig, Size, code, eventually};
 
 /// Tables a lane reads and, in the same business, sales fill.
 const TABLES: [&str; 6] = ["documents", "idempotency_keys", "stock_levels", "loyalty_accounts", "streams", "terminals"];
@@ -56,4 +56,43 @@ async fn rows_read(options: &PgConnectOptions) -> Vec<(&'static str, i64)> {
         all.push((table, sqlx::query_scalar(sql).bind(table).fetch_one(&mut conn).await.unwrap()));
     }
     all
+}
+
+/// Limits cost nothing where nothing is limited: not one look at their tables.
+#[sqlx::test(migrations = "../migrations/postgres")]
+async fn a_sale_without_acts_asks_nothing_of_limits(pool: PgPoolOptions, options: PgConnectOptions) {
+    let rig = Rig::start(pool, options.clone(), Size { tills: 2, ..Size::default() }).await;
+    let before = looks(&options).await;
+    sell(&rig, false).await;
+    // What a session did is counted when it has ended.
+    let rig = rig.close().await.reopen(options.clone()).await;
+    assert_eq!(looks(&options).await, before, "plain sales");
+    sell(&rig, true).await;
+    rig.close().await;
+    eventually(async || match looks(&options).await {
+        looks if looks > before => Ok(()),
+        looks => Err(format!("sales with a discount are not seen: {looks} looks")),
+    })
+    .await;
+}
+
+async fn sell(rig: &Rig, with_discount: bool) {
+    let till = rig.till(0, 0);
+    for _ in 0..5 {
+        let mut sale = rig.sale(till, &[0]);
+        if with_discount {
+            let discount = serde_json::json!({"kind": "amount", "amount_minor": 190, "reason": "friend"});
+            sale.lines[0].discount = Some(serde_json::from_value(discount).unwrap());
+            (sale.total_minor, sale.tenders[0].amount_minor) = (1000, 1000);
+        }
+        assert_eq!(code(&rig.sell(till, &sale).await), (201, ""));
+    }
+}
+
+/// Scans of the tables of limits, and rows written to them.
+async fn looks(options: &PgConnectOptions) -> i64 {
+    let mut conn = PgConnection::connect_with(options).await.unwrap();
+    let sql = "select (sum(seq_scan) + sum(coalesce(idx_scan, 0)) + sum(n_tup_ins))::bigint from pg_stat_user_tables
+               where relname in ('limited_acts', 'approvals', 'roles')";
+    sqlx::query_scalar(sql).fetch_one(&mut conn).await.unwrap()
 }

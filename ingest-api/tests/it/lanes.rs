@@ -273,7 +273,7 @@ async fn a_revoked_cashier_sells_nothing_more(pool: PgPoolOptions, options: PgCo
     cheap.lines[0].override_ =
         Some(serde_json::from_value(serde_json::json!({"unit_price_minor": 100, "reason": "mine"})).unwrap());
     (cheap.total_minor, cheap.tenders[0].amount_minor) = (100, 100);
-    assert_eq!(code(&rig.sell(till, &cheap).await), (403, "forbidden"));
+    assert_eq!(code(&rig.sell(till, &cheap).await), (403, "approval_required"));
     assert_eq!(code(&rig.sell(till, &rig.sale(till, &[0])).await), (201, ""));
     sqlx::query("delete from grants").execute(&rig.pool).await.unwrap();
     assert_eq!(code(&rig.sell(till, &rig.sale(till, &[0])).await), (403, "forbidden"));

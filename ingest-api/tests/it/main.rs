@@ -4,6 +4,7 @@
 
 mod access;
 mod api_clients;
+mod approvals;
 mod audit_chain;
 mod audit_log;
 mod audit_proof;
@@ -23,6 +24,7 @@ mod lane_plans;
 mod lanes;
 mod last_units;
 mod leases;
+mod limits;
 mod matrix;
 mod members;
 mod openapi;
@@ -36,6 +38,7 @@ mod refresh;
 mod relay;
 mod replay;
 mod rig;
+mod roles;
 mod sales;
 mod second_factor;
 mod sessions;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use axum::http::Method;
 use chrono::Utc;
-use ingest_api::access_matrix::{Caller as Column, Outcome, Reach, document, outcome};
+use ingest_api::access_matrix::{Caller as Column, Outcome, Reach, document, outcome, own_rules};
 use ingest_api::router::{Route, routes};
 use schemas::ids::LocationId;
 use serde_json::{Value, json};
@@ -34,6 +34,8 @@ pub struct Place {
     /// May sell here; nobody edits it.
     pub cashier: String,
     cashier_code: String,
+    /// A manager with a PIN.
+    approver_code: String,
     /// A cashier of this location to be read and edited.
     pub user: String,
     user_login: String,
@@ -57,6 +59,8 @@ pub struct Matrix {
     /// Enrolled again and again.
     spare: String,
     member: String,
+    /// A role that nobody holds.
+    role: String,
     /// A user who logs in and out.
     visitor: String,
     next: AtomicI64,
@@ -87,8 +91,9 @@ impl Matrix {
         let (own, other) = (place(&world, &own, &next).await, place(&world, &other, &next).await);
         let spare = world.terminal(&world.here, "spare").await;
         let member = text(&world.owner.post("/members", json!({})).await.expect(201), "customer_id");
+        let role = world.new_role("nobody's", &own_rules()).await;
         let visitor = world.new_user("visitor", "cashier", Some(&world.here)).await;
-        Matrix { world, own, other, spare, member, visitor, next }
+        Matrix { world, own, other, spare, member, role, visitor, next }
     }
 
     pub async fn caller(&self, column: Column) -> Who {
@@ -97,15 +102,20 @@ impl Matrix {
         let (world, here) = (&self.world, Some(self.own.location.as_str()));
         // The owner's log-in may be longer ago than what makes users and clients allows.
         sqlx::query("update sessions set proved_at = now()").execute(&world.pool).await.unwrap();
+        let own_role;
         let (role, location) = match column {
             Column::Nobody => return Who { caller: world.nobody(), signed_in: None },
             Column::Terminal => return Who { caller: self.own.till.clone(), signed_in: None },
             Column::ClientHere => return Who { caller: world.client(&name, here).await.1, signed_in: None },
             Column::ClientEverywhere => return Who { caller: world.client(&name, None).await.1, signed_in: None },
-            Column::Here(role) => (role, here),
-            Column::Everywhere(role) => (role, None),
+            Column::Here(role) => (role.as_str(), here),
+            Column::Everywhere(role) => (role.as_str(), None),
+            Column::OwnRole => {
+                own_role = world.new_role(&name, &own_rules()).await;
+                (own_role.as_str(), here)
+            }
         };
-        world.new_user(&name, role.as_str(), location).await;
+        world.new_user(&name, role, location).await;
         let signed_in = sign_in(&world.nobody(), &name, PASSWORD).await;
         Who { caller: signed_in.caller.clone(), signed_in: Some(signed_in) }
     }
@@ -171,6 +181,7 @@ impl Matrix {
         let world = &self.world;
         for (name, id) in [
             ("{user_id}", &place.user),
+            ("{role_id}", &self.role),
             ("{terminal_id}", if retires { &place.retiring } else { &place.terminal }),
             ("{lease_id}", &place.lease),
             ("{session_id}", &session.unwrap_or_else(|| Uuid::now_v7().to_string())),
@@ -196,7 +207,7 @@ impl Matrix {
             });
             return ask;
         }
-        if route.method == Method::PATCH {
+        if [Method::PATCH, Method::PUT].contains(&route.method) {
             ask.if_match = self.etag(&ask.path).await;
         }
         if route.path.ends_with("/rates") {
@@ -206,6 +217,10 @@ impl Matrix {
             true => self.sign_in_body(route, who).await,
             false => self.body(route, place, n).await,
         };
+        if route.path == "/approvals" && who.signed_in.is_none() {
+            let pin = self.own.device.pin(&self.own.terminal, &self.own.approver_code, PIN);
+            ask.body = ask.body.map(|body| with(body, "approver", pin));
+        }
         // A member is erased or absorbed once.
         if route.path.ends_with("/erasure") {
             ask.path = ask.path.replace(&self.member, &self.another_member().await);
@@ -276,6 +291,11 @@ impl Matrix {
             ("POST", "/api-clients/{client_id}/secrets") => json!({}),
             ("POST", "/users") => json!({"login": id, "code": id, "grants": [{"role": "cashier", "location_id": at}]}),
             ("PATCH", "/users/{user_id}") => json!({"code": id}),
+            ("POST", "/roles") | ("PUT", "/roles/{role_id}") => {
+                json!({"name": id, "rules": [{"permission": "read_stock", "mode": "allow"}]})
+            }
+            ("POST", "/approvals") => json!({"location_id": at, "requester": Uuid::now_v7(), "digest": "a7".repeat(32),
+                "currency": "EUR", "acts": [{"act": "override_price", "ceiling_minor": 100}]}),
             ("POST", "/terminals") => json!({"location_id": at, "register_id": id, "name": "Till"}),
             ("POST", "/locations") => json!({"external_id": id, "name": "Shop", "currency": "EUR",
                 "time_zone": "Europe/Berlin", "opened_on": "2020-01-01"}),
@@ -315,6 +335,9 @@ async fn place(world: &World, location: &str, next: &AtomicI64) -> Place {
     world.owner.post(&format!("/users/{cashier}/pin"), json!({"pin": PIN})).await.expect(200);
     let lease = till.post("/auth/pin", device.pin(&terminal, &cashier_code, PIN)).await.expect(201);
     let retiring = world.terminal(location, "retiring").await;
+    let approver_code = format!("approver{n}");
+    let approver = world.new_user(&approver_code, "manager", Some(location)).await;
+    world.owner.post(&format!("/users/{approver}/pin"), json!({"pin": PIN})).await.expect(200);
     world.owner.post("/prices", prices(world, location, n)).await.expect(201);
     let sold = sale(world, location, &cashier, next.fetch_add(1, Ordering::Relaxed));
     till.post_keyed("/sales", &n.to_string(), &sold).await.expect(201);
@@ -325,12 +348,18 @@ async fn place(world: &World, location: &str, next: &AtomicI64) -> Place {
         till,
         cashier,
         cashier_code,
+        approver_code,
         user,
         user_login,
         sale: text(&sold, "sale_id"),
         lease: text(&lease, "lease_id"),
         retiring,
     }
+}
+
+fn with(mut body: Value, name: &str, value: Value) -> Value {
+    body[name] = value;
+    body
 }
 
 /// A price of variant 1 at a location, from another day each time.
@@ -375,6 +404,7 @@ async fn try_cell(matrix: &Matrix, who: &Who, route: &Route, place: &Place, want
     let (ask, caller) = (matrix.ask(route, place, who).await, &who.caller);
     let answer = send(caller, route, &ask, "").await;
     let is_right = match wanted {
+        Outcome::NeedsApproval => answer.problem().1 == "approval_required",
         Outcome::Refused(status) => answer.status == status && answer.problem().0 == status.as_u16(),
         Outcome::Served => is_served(route, &answer) && is_listed(route, &answer, place) != Some(false),
         Outcome::LeftOut => is_served(route, &answer) && is_listed(route, &answer, place) != Some(true),

@@ -168,6 +168,7 @@ impl Rig {
             lines,
             tenders: vec![NewTender { kind: TenderKind::Cash, amount_minor: total_minor, card: None }],
             total_minor,
+            approval: None,
         }
     }
 

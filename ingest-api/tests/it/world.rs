@@ -17,6 +17,7 @@ use ingest_api::auth::totp::Authenticator;
 use ingest_api::auth::{Auth, FirstOwner, create_owner, terminal_token};
 use ingest_api::catalog_cache::CatalogCache;
 use ingest_api::lanes::LaneHandle;
+use ingest_api::limits::Rule;
 use ingest_api::privacy::{self, Vault};
 use ingest_api::router::router;
 use runtime::lifecycle::Shutdown;
@@ -126,6 +127,9 @@ impl Caller {
     }
     pub async fn post_keyed(&self, path: &str, key: &str, body: &Value) -> Answer {
         self.send("POST", path, &[("idempotency-key", key)], Some(body.to_string().as_bytes())).await
+    }
+    pub async fn put(&self, path: &str, etag: &str, body: Value) -> Answer {
+        self.send("PUT", path, &[("if-match", etag)], Some(body.to_string().as_bytes())).await
     }
     pub async fn patch(&self, path: &str, etag: &str, body: Value) -> Answer {
         self.send("PATCH", path, &[("if-match", etag)], Some(body.to_string().as_bytes())).await
@@ -351,6 +355,11 @@ impl World {
         let credentials = json!({"client_id": made["client_id"], "client_secret": made["client_secret"]});
         let token = self.nobody().post("/auth/client-token", credentials).await.expect(200);
         (made, self.with_token(&text(&token, "access_token")))
+    }
+
+    /// A new role of the company's own: its id.
+    pub async fn new_role(&self, name: &str, rules: &[Rule]) -> String {
+        text(&self.owner.post("/roles", json!({"name": name, "rules": rules})).await.expect(201), "role")
     }
 
     /// A new user of this role without logging in: its id.

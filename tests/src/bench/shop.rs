@@ -155,6 +155,7 @@ impl Shop {
             lines,
             tenders: vec![Tender { kind: TenderKind::Cash, amount_minor: total, card: None }],
             total_minor: total,
+            approval: None,
         })
     }
 }

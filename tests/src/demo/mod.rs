@@ -1,6 +1,7 @@
 //! The demonstration business of `./dev up`: made through the public API, sold in by simulated tills,
 //! shown on a page at the end.
 
+pub mod approval;
 pub mod business;
 pub mod make;
 pub mod names;
@@ -110,6 +111,7 @@ pub async fn run(endpoints: &Endpoints, options: &Options) -> anyhow::Result<Dem
         let journal = options.journal.as_deref().map(Journal::open).transpose()?;
         let tills = selling::tills(&owner, &business, &state.device_secret, journal.as_ref()).await?;
         let span = state.open_span(&endpoints.run_dir, options.sales)?;
+        approval::show(&owner, &business, &issued, &state, journal.as_ref()).await.context("showing an approval")?;
         let mut planner = standing_before(&business, &issued, &state)?;
         let progress = Progress::start(Watch::new(endpoints)?, tally.clone(), span.count);
         let sold = selling::sell(tills, &mut planner, options.rate, &tally).await;

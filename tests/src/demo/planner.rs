@@ -1,7 +1,9 @@
 //! Which sale comes next: a pure function of the seed, the sale's number and the span it falls into,
 //! so that the same seed and start sell the same again, byte for byte.
 
-use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use std::collections::HashMap;
+
+use chrono::{DateTime, NaiveDate, SecondsFormat, TimeDelta, Utc};
 use rand::distr::Distribution;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -99,7 +101,12 @@ pub struct Planner<'a> {
     hours: Vec<TradingHours>,
     span: Span,
     at: u64,
+    /// Sales with a discount per cashier and calendar day.
+    discounted: HashMap<(Uuid, NaiveDate), u32>,
 }
+
+/// A business day has hours of two calendar days, and a cashier gives discounts twenty times on it.
+const DISCOUNTED_MAX: u32 = 9;
 
 impl<'a> Planner<'a> {
     /// A planner standing before the very first sale of the first span.
@@ -115,6 +122,7 @@ impl<'a> Planner<'a> {
             hours: Vec::new(),
             span: span.clone(),
             at: span.first,
+            discounted: HashMap::new(),
         };
         planner.enter(span);
         Ok(planner)
@@ -147,9 +155,27 @@ impl<'a> Planner<'a> {
         let mut sale = self.good_sale(&mut rng, number, place, till)?;
         match expect {
             Expect::Refused(how) => self.spoil(&mut rng, &mut sale, place, how),
-            Expect::Sold | Expect::SoldTwice => self.next[place][till] += 1,
+            Expect::Sold | Expect::SoldTwice => {
+                self.next[place][till] += 1;
+                self.keep_to_limits(place, &mut sale)?;
+            }
         }
         Ok(Some(Planned { number, place, till, sale, expect }))
+    }
+
+    /// Who has given enough discounts for the day calls the manager to the till.
+    fn keep_to_limits(&mut self, place: usize, sale: &mut Sale) -> anyhow::Result<()> {
+        if sale.lines.iter().all(|line| line.discount.is_none()) {
+            return Ok(());
+        }
+        let here = &self.business.places[place];
+        let day = sale.occurred_at.parse::<DateTime<Utc>>()?.with_timezone(&here.zone).date_naive();
+        let given = self.discounted.entry((sale.cashier_id, day)).or_default();
+        *given += 1;
+        if *given > DISCOUNTED_MAX {
+            sale.cashier_id = here.manager;
+        }
+        Ok(())
     }
 
     fn pick_place(&self, rng: &mut StdRng) -> usize {
@@ -187,6 +213,7 @@ impl<'a> Planner<'a> {
             lines,
             tenders: tenders(rng, total),
             total_minor: total,
+            approval: None,
         })
     }
 
@@ -210,7 +237,8 @@ impl<'a> Planner<'a> {
                 (Reduction::PerMille(per_mille), Some(Discount::Percent { percent, reason }))
             }
             6..9 => {
-                let amount_minor = rng.random_range(1..=50).min(variant.price_minor * qty / 1_000);
+                // A fifth of the line at most: what a cashier may give.
+                let amount_minor = rng.random_range(1..=50).min(variant.price_minor * qty / 5_000);
                 (Reduction::Amount(amount_minor), Some(Discount::Amount { amount_minor, reason }))
             }
             _ => (Reduction::None, None),

@@ -92,6 +92,8 @@ impl Victim {
             15 => self.count_products_twice().await,
             16 => self.change_audit_row().await,
             17 => self.on_document(6, "delete from audit_log where target = 'sale/' || $1").await,
+            18 => self.on_act(0, "update limited_acts set rules = jsonb_set(rules, '{0,mode}', '\"approval\"') where cause_id = $1").await,
+            19 => self.on_act(1, "delete from limited_acts where cause_id = $1").await,
             _ => anyhow::bail!("no way to plant: {bug}"),
         }
     }
@@ -113,6 +115,16 @@ impl Victim {
     async fn document(&mut self, nth: i64) -> Result<Uuid> {
         let query = sqlx::query_scalar("select document_id from documents order by document_id offset $1 limit 1");
         query.bind(nth * 3).fetch_one(&mut self.pg).await.context("too few documents")
+    }
+
+    /// On the `nth` discount in a fixed order.
+    async fn on_act(&mut self, nth: i64, sql: &'static str) -> Result<String> {
+        let query =
+            "select cause_id from limited_acts where act = 'discount_lines' order by cause_id offset $1 limit 1";
+        let cause: Uuid =
+            sqlx::query_scalar(query).bind(nth * 3).fetch_one(&mut self.pg).await.context("too few discounts")?;
+        sqlx::query(sql).bind(cause).execute(&mut self.pg).await?;
+        Ok(cause.to_string())
     }
 
     async fn on_level(&mut self, nth: i64, sql: &'static str) -> Result<String> {

@@ -174,6 +174,7 @@ fn sale<'a>(map: &Map, ids: &Ids, document: &'a Document) -> Result<Sale, (&'sta
         lines,
         tenders: if total_minor == 0 { Vec::new() } else { vec![paid] },
         total_minor,
+        approval: None,
     })
 }
 
