@@ -11,6 +11,8 @@ pub mod access_matrix;
 pub mod app;
 pub mod audit;
 pub mod auth;
+pub mod browsers;
+pub mod budgets;
 pub mod business_day;
 pub mod card_filter;
 pub mod catalog;
