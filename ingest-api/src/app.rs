@@ -9,6 +9,8 @@ use sqlx::PgPool;
 use tokio::sync::{Notify, Semaphore};
 
 use crate::auth::Auth;
+use crate::browsers::Browsers;
+use crate::budgets::Budgets;
 use crate::catalog_cache::CatalogCache;
 use crate::error::ApiError;
 use crate::lanes::LaneHandle;
@@ -35,6 +37,10 @@ pub struct AppState {
     pub auth: Arc<Auth>,
     /// Who may say on whose behalf a request comes.
     pub proxies: TrustedProxies,
+    /// What browsers are told.
+    pub browsers: Arc<Browsers>,
+    /// How much each caller may ask for.
+    pub budgets: Arc<Budgets>,
     /// ClickHouse for the KPI routes; none where it is not configured.
     pub reports: Option<Store>,
     /// The key store of personal data; none where it is not configured.

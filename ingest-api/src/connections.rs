@@ -46,6 +46,9 @@ const HEAD_MAX: Duration = Duration::from_secs(10);
 /// Between two requests. Load balancers keep a connection for a minute: it is theirs to close, never ours under a
 /// request that is on its way.
 const IDLE_MAX: Duration = Duration::from_secs(75);
+/// Of one head, and what is read ahead of a body. A longer head, and one of more than hyper's hundred headers, is 431
+/// without a body; `context.rs` refuses far shorter ones with a problem.
+const BUFFER_BYTES_MAX: usize = 64 << 10;
 /// Clients beyond the limit that are being told so; whoever comes beyond these is hung up on.
 const TURNED_AWAY_MAX: usize = 64;
 /// Files that the process opens besides its clients' connections.
@@ -141,6 +144,7 @@ impl Guest {
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(IDLE_MAX)
+            .max_buf_size(BUFFER_BYTES_MAX)
             .keep_alive(self.keeps_alive)
             .serve_connection(TokioIo::new(join(heads, write)), service);
         let mut connection = pin!(connection);

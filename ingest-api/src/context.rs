@@ -6,7 +6,7 @@ use std::panic::AssertUnwindSafe;
 
 use axum::extract::{ConnectInfo, FromRequestParts, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
@@ -21,6 +21,12 @@ const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-request-id");
 const REQUEST_ID_CHARS_MAX: usize = 64;
 const URI_BYTES_MAX: usize = 8 << 10;
 const HEADER_BYTES_MAX: usize = 16 << 10;
+/// Headers by which a request asks to be taken for another one.
+const OVERRIDES: [HeaderName; 3] = [
+    HeaderName::from_static("x-http-method-override"),
+    HeaderName::from_static("x-http-method"),
+    HeaderName::from_static("x-method-override"),
+];
 
 /// Who asked, under which id and trace. Goes into audit rows and outbox rows.
 #[derive(Debug, Clone)]
@@ -63,6 +69,9 @@ pub async fn stamp(State(proxies): State<TrustedProxies>, mut request: Request, 
     let (request_id, trace_parent) = (context.request_id.clone(), context.trace_parent.clone());
     request.extensions_mut().insert(context);
     let answer = async {
+        if OVERRIDES.iter().any(|name| request.headers().contains_key(name)) {
+            return as_itself_alone(request.method());
+        }
         if let Err(problem) = admit(&request) {
             return problem.into_response();
         }
@@ -147,6 +156,15 @@ fn new_trace() -> String {
     format!("00-{trace:032x}-{span:016x}-01")
 }
 
+/// 405: a proxy may have let the request pass for what it is, so it is taken for nothing else.
+fn as_itself_alone(method: &Method) -> Response {
+    let mut refusal = ApiError::from_status(StatusCode::METHOD_NOT_ALLOWED).into_response();
+    if let Ok(method) = HeaderValue::from_str(method.as_str()) {
+        refusal.headers_mut().insert(header::ALLOW, method);
+    }
+    refusal
+}
+
 fn admit(request: &Request) -> Result<(), ApiError> {
     let uri_bytes = request.uri().path_and_query().map_or(0, |path| path.as_str().len());
     if uri_bytes > URI_BYTES_MAX {
@@ -156,6 +174,10 @@ fn admit(request: &Request) -> Result<(), ApiError> {
     let header_bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
     if header_bytes > HEADER_BYTES_MAX {
         return Err(ApiError::from_status(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE));
+    }
+    let mut codings = headers.get_all(header::CONTENT_ENCODING).iter();
+    if codings.any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return Err(ApiError::from_status(StatusCode::UNSUPPORTED_MEDIA_TYPE));
     }
     card_filter::head(request)?;
     if request.uri().path().starts_with("/api/") && !accepts_json(headers) {
@@ -170,9 +192,18 @@ fn accepts_json(headers: &HeaderMap) -> bool {
         return true;
     }
     accepted.flat_map(|value| value.split(',')).any(|range| {
-        let kind = range.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
-        matches!(kind.as_str(), "" | "*/*" | "application/*" | "application/json" | "application/problem+json")
+        let mut parts = range.split(';').map(|part| part.trim().to_ascii_lowercase());
+        let kind = parts.next().unwrap_or_default();
+        let is_ours =
+            matches!(kind.as_str(), "" | "*/*" | "application/*" | "application/json" | "application/problem+json");
+        is_ours && !parts.any(|part| is_never(&part))
     })
+}
+
+/// `q=0`: anything but this.
+fn is_never(parameter: &str) -> bool {
+    let quality = parameter.strip_prefix("q=").and_then(|quality| quality.parse::<f32>().ok());
+    quality.is_some_and(|quality| quality <= 0.0)
 }
 
 /// A failure that the framework answered (no route, no method) has no problem body yet.
@@ -232,6 +263,29 @@ mod tests {
         assert_eq!(address("10.0.0.1", &["6.6.6.6, garbage"], net), "10.0.0.1");
         assert_eq!(address("10.0.0.1", &[], net), "10.0.0.1");
         assert_eq!(address("::ffff:10.0.0.1", &["2001:db8::1"], net), "2001:db8::1");
+    }
+
+    #[test]
+    fn json_is_given_to_whoever_takes_it() {
+        let accepts = |values: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append("accept", HeaderValue::from_static(value));
+            }
+            accepts_json(&headers)
+        };
+        let good: [&[&str]; 7] = [
+            &[],
+            &[""],
+            &["*/*"],
+            &["Application/JSON"],
+            &["text/html, application/json;q=0.1"],
+            &["image/png", "application/*"],
+            &["application/json; charset=utf-8; q=1"],
+        ];
+        assert!(good.into_iter().all(accepts));
+        let bad: [&[&str]; 4] = [&["image/png"], &["text/*"], &["application/json;q=0"], &["*/*; q=0.000"]];
+        assert!(!bad.into_iter().any(accepts));
     }
 
     #[test]

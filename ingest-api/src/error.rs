@@ -7,6 +7,7 @@ use std::borrow::Cow;
 
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use runtime::names;
 use runtime::pg::WriteFailure;
 use runtime::problem::Code;
 use serde::Serialize;
@@ -235,6 +236,9 @@ tokio::task_local! {
 /// Beside a response: a refusal that has to be audited, and what its row says.
 #[derive(Debug, Clone)]
 pub struct RefusedBecause(pub String);
+/// Stands in the extensions of an answer that is a problem.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProblemCode(pub &'static str);
 
 #[derive(Serialize)]
 struct Body<'a> {
@@ -255,6 +259,7 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let request_id = REQUEST_ID.try_with(Clone::clone).unwrap_or_default();
         log(&self, &request_id);
+        metrics::counter!(names::HTTP_PROBLEMS, "code" => self.code).increment(1);
         let body = Body {
             type_: format!("urn:vorca:problem:{}", self.code),
             title: self.status.canonical_reason().unwrap_or("error"),
@@ -279,6 +284,7 @@ impl IntoResponse for ApiError {
         if self.status == StatusCode::UNAUTHORIZED {
             set(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
+        response.extensions_mut().insert(ProblemCode(self.code));
         response
     }
 }

@@ -9,25 +9,47 @@ use uuid::Uuid;
 use crate::access::{Access, Permission, Principal};
 use crate::app::AppState;
 use crate::audit;
-use crate::auth::tokens::Subject;
+use crate::auth::tokens::{Claims, Subject};
+use crate::budgets::Key;
+use crate::budgets::layer::{self, Effort};
 use crate::context::Context;
 use crate::error::{ApiError, RefusedBecause};
 #[cfg(feature = "switches")]
 use crate::switches::{Part, is_off};
 
-/// The layer of one route: token, principal, permission. A refusal is audited before it is answered.
+/// The layer of one route: token, budget, who it belongs to now, permission. What is beyond a budget has cost a look at
+/// its token and no connection to Postgres, which sales wait for too.
 pub async fn guard(
-    State((app, permission)): State<(AppState, Permission)>,
-    mut request: Request,
+    State((app, permission, effort)): State<(AppState, Permission, Effort)>,
+    request: Request,
     next: Next,
 ) -> Response {
-    if permission == Permission::Public {
-        return next.run(request).await;
+    #[cfg(feature = "switches")]
+    if is_off(Part::Authentication)
+        && let Ok(principal) = crate::switches::unproven(request.headers())
+    {
+        return permit(&app, Access { principal, permission, session: None }, request, next).await;
     }
-    let access = match identify(&app, request.headers(), permission).await {
-        Ok(access) => access,
+    let (claims, subject) = match proven(&app, request.headers(), permission) {
+        Ok(proven) => proven,
         Err(problem) => return problem.into_response(),
     };
+    let standing = app.budgets.take(layer::budget(subject, effort, request.headers()), Key::of(subject));
+    let mut response = if standing.is_admitted() {
+        match identify(&app, &claims, subject, permission).await {
+            Ok(access) => permit(&app, access, request, next).await,
+            Err(problem) => problem.into_response(),
+        }
+    } else {
+        standing.problem().into_response()
+    };
+    standing.write(response.headers_mut());
+    response
+}
+
+/// Lets the request through to whoever holds the permission. A refusal is audited before it is answered.
+async fn permit(app: &AppState, access: Access, mut request: Request, next: Next) -> Response {
+    let permission = access.permission;
     let may = access.principal.may_anywhere(permission);
     let is_write = request.method() != Method::GET;
     let trail = audit::Trail::of(&request, &access.principal);
@@ -40,11 +62,11 @@ pub async fn guard(
         ApiError::forbidden("forbidden", "you do not hold the permission for this").into_response()
     };
     if is_write && response.status().is_success() {
-        follow_up(&app, permission).await;
+        follow_up(app, permission).await;
     }
     let because = response.extensions().get::<RefusedBecause>().map(|because| because.0.clone());
     if (response.status() == StatusCode::FORBIDDEN || because.is_some())
-        && let Err(problem) = audit::record_refusal(&app, trail, permission, because.unwrap_or_default()).await
+        && let Err(problem) = audit::record_refusal(app, trail, permission, because.unwrap_or_default()).await
     {
         return problem.into_response();
     }
@@ -67,11 +89,8 @@ async fn follow_up(app: &AppState, permission: Permission) {
     }
 }
 
-async fn identify(app: &AppState, headers: &HeaderMap, permission: Permission) -> Result<Access, ApiError> {
-    #[cfg(feature = "switches")]
-    if is_off(Part::Authentication) && headers.contains_key("x-terminal") {
-        return Ok(Access { principal: crate::switches::unproven(headers)?, permission, session: None });
-    }
+/// What the token says, when it is genuine and good for such a route.
+fn proven(app: &AppState, headers: &HeaderMap, permission: Permission) -> Result<(Claims, Subject), ApiError> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let value = values.next().and_then(|value| value.to_str().ok()).ok_or_else(ApiError::unauthenticated)?;
     let (scheme, token) = value.split_once(' ').ok_or_else(ApiError::unauthenticated)?;
@@ -79,13 +98,22 @@ async fn identify(app: &AppState, headers: &HeaderMap, permission: Permission) -
         return Err(ApiError::unauthenticated());
     }
     let claims = app.auth.verify(token.trim())?;
-    let subject = claims.subject();
+    let subject = claims.subject().ok_or_else(ApiError::unauthenticated)?;
     // Who still has to set up a second factor is nobody anywhere else.
-    if matches!(subject, Some(Subject::Enrolling(_))) && permission != Permission::EnrolSecondFactor {
+    if matches!(subject, Subject::Enrolling(_)) && permission != Permission::EnrolSecondFactor {
         return Err(ApiError::unauthenticated());
     }
-    let principal = app.auth.principal(&app.gate, &claims).await?;
-    let session = matches!(subject, Some(Subject::User(_))).then_some(claims.sid);
+    Ok((claims, subject))
+}
+
+async fn identify(
+    app: &AppState,
+    claims: &Claims,
+    subject: Subject,
+    permission: Permission,
+) -> Result<Access, ApiError> {
+    let principal = app.auth.principal(&app.gate, claims).await?;
+    let session = matches!(subject, Subject::User(_)).then_some(claims.sid);
     Ok(Access { principal, permission, session })
 }
 

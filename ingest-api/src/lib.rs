@@ -12,6 +12,8 @@ pub mod app;
 pub mod approvals;
 pub mod audit;
 pub mod auth;
+pub mod browsers;
+pub mod budgets;
 pub mod business_day;
 pub mod card_filter;
 pub mod catalog;

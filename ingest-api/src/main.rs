@@ -221,7 +221,12 @@ async fn run_serve() -> anyhow::Result<()> {
     let cfg: config::Serve = load()?;
     let (stop, health) = start("ingest-api-serve", &cfg.log, &cfg.admin).await?;
     let committed = Arc::new(Notify::new());
-    let extras = Extras { clickhouse: cfg.clickhouse.as_ref(), privacy: cfg.privacy.as_ref() };
+    let extras = Extras {
+        clickhouse: cfg.clickhouse.as_ref(),
+        privacy: cfg.privacy.as_ref(),
+        budgets: cfg.budgets,
+        redis: cfg.redis.as_ref(),
+    };
     let served = serve::run(&cfg.postgres, &cfg.http, &cfg.auth, extras, committed, stop.clone(), health).await;
     stop.cancel();
     stop.drain(DRAIN_BUDGET - serve::STOP_MAX).await;
@@ -244,7 +249,12 @@ async fn run_all() -> anyhow::Result<()> {
     let cfg: config::All = load()?;
     let (stop, health) = start("ingest-api", &cfg.log, &cfg.admin).await?;
     let committed = Arc::new(Notify::new());
-    let extras = Extras { clickhouse: cfg.clickhouse.as_ref(), privacy: cfg.privacy.as_ref() };
+    let extras = Extras {
+        clickhouse: cfg.clickhouse.as_ref(),
+        privacy: cfg.privacy.as_ref(),
+        budgets: cfg.budgets,
+        redis: cfg.redis.as_ref(),
+    };
     // Each part may end for a reason of its own: then all end, and the process says why.
     let ended = tokio::select! {
         ended = serve::run(&cfg.postgres, &cfg.http, &cfg.auth, extras, committed.clone(), stop.clone(), health.clone()) => ended,

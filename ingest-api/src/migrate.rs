@@ -27,7 +27,7 @@ pub async fn run(cfg: &config::Migrate) -> anyhow::Result<()> {
     let pool = runtime::pg::pool_with(&cfg.postgres, "migrate", 2, &unlimited)?;
     runtime::pg::ping(&pool, WAIT_FOR_POSTGRES).await?;
     POSTGRES.run(&pool).await.context("migrating Postgres")?;
-    give_rights(&pool).await.context("rights of the application's role")?;
+    give_rights(&pool).await.context("rights of the processes' roles")?;
     upkeep::make_partitions(&pool).await.context("outbox partitions")?;
     if let Some(privacy) = &cfg.privacy {
         let database = runtime::config::Postgres { url: privacy.vault_url.clone() };
@@ -53,19 +53,23 @@ pub async fn run(cfg: &config::Migrate) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The role that serve, relay and worker connect as: it owns nothing and changes no ledger.
+/// The role that serve and worker connect as: it owns nothing and changes no ledger.
 pub const APP_ROLE: &str = "vorca_app";
+/// The relay's: it reads the outbox and nothing about people, money or staff.
+pub const RELAY_ROLE: &str = "vorca_relay";
 
-/// Gives [`APP_ROLE`] its rights on what there is now. Without the role the owner's login runs everything, which works
-/// and is said loudly.
+/// Gives the roles their rights on what there is now. Without them another login runs these processes, which works and
+/// is said loudly.
 pub async fn give_rights(pool: &PgPool) -> Result<(), sqlx::Error> {
     sqlx::raw_sql(include_str!("db/rights.sql")).execute(pool).await?;
-    let is_there: bool = sqlx::query_scalar("select exists (select from pg_roles where rolname = $1)")
-        .bind(APP_ROLE)
-        .fetch_one(pool)
-        .await?;
-    if !is_there {
-        tracing::warn!(role = APP_ROLE, "this role does not exist: make it, migrate again, and connect with it");
+    for role in [APP_ROLE, RELAY_ROLE] {
+        let is_there: bool = sqlx::query_scalar("select exists (select from pg_roles where rolname = $1)")
+            .bind(role)
+            .fetch_one(pool)
+            .await?;
+        if !is_there {
+            tracing::warn!(role, "this role does not exist: make it, migrate again, and connect with it");
+        }
     }
     Ok(())
 }

@@ -209,9 +209,11 @@ fn describe(route: Route, schemas: &mut Schemas) -> utoipa::openapi::path::Opera
 }
 
 fn description() -> String {
-    let mut text = "Money is i64 minor units, quantities are i64 thousandths, times are RFC 3339 in UTC. Every answer \
-                    of 400 and above is a `Problem` with one of these codes:\n\n"
-        .to_owned();
+    let mut text =
+        "Money is i64 minor units, quantities are i64 thousandths, times are RFC 3339 in UTC. An answer that \
+                    a budget counted says so in `RateLimit-Policy` and `RateLimit`. Every answer of 400 and above is a \
+                    `Problem` with one of these codes:\n\n"
+            .to_owned();
     for code in Code::ALL {
         text.push_str(&format!("- `{}` ({}): {}\n", code.code(), code.status(), code.title()));
     }

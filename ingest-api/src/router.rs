@@ -3,6 +3,8 @@
 
 mod route;
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 
@@ -25,7 +27,10 @@ use crate::page::PageParams;
 use crate::sales::response::{QuoteBody, SaleBody};
 use crate::sales::routes::SaleParams;
 use crate::sales::types::{NewQuote, NewSale};
-use crate::{changes, context, customers, guard, locations, openapi, reporting, roles, sales, taxes, terminals, users};
+use crate::{
+    browsers, budgets, changes, context, customers, guard, locations, openapi, reporting, roles, sales, taxes,
+    terminals, users,
+};
 
 /// Where the API lives.
 pub const BASE: &str = "/api/v1";
@@ -52,6 +57,7 @@ pub fn routes() -> Vec<Route> {
 fn sign_in_routes() -> Vec<Route> {
     vec![
         post("/auth/login", Public, login::log_in, "Log in with a password and, where there is one, a second factor")
+            .tries_password()
             .takes::<login::Login>()
             .gives::<sessions::SignedIn>(200)
             .gives::<login::EnrolmentToken>(202),
@@ -59,6 +65,7 @@ fn sign_in_routes() -> Vec<Route> {
             .takes::<refresh::Refresh>()
             .gives::<sessions::SignedIn>(200),
         post("/auth/password-reset", Public, account::reset_password, "Set a password with a one-time code")
+            .tries_password()
             .takes::<account::ResetPassword>()
             .gives::<sessions::SessionsEnded>(200),
         post("/auth/terminal-token", Public, terminal_token::issue_terminal_token, "Exchange a signature for a token")
@@ -287,6 +294,7 @@ fn catalog_routes() -> Vec<Route> {
             upsert::upsert_catalog,
             "Bring products, variants and prices up to date",
         )
+        .in_bulk()
         .reaches(Everywhere)
         .takes::<upsert::CatalogUpsert>()
         .gives::<upsert::CatalogStored>(200),
@@ -329,6 +337,7 @@ fn member_routes() -> Vec<Route> {
             .takes::<customers::NewMember>()
             .gives::<customers::Member>(201),
         post("/members/upsert", ImportMembers, customers::upsert_members, "Make the members that do not exist yet")
+            .in_bulk()
             .reaches(Everywhere)
             .takes::<customers::MembersUpsert>()
             .gives::<customers::MembersStored>(200),
@@ -434,12 +443,23 @@ fn feed_routes() -> Vec<Route> {
 pub fn router(app: AppState) -> Router {
     let mut api = Router::new();
     for route in routes() {
-        let handler = match route.permission {
-            Public => route.handler,
-            permission => route.handler.layer(from_fn_with_state((app.clone(), permission), guard::guard)),
+        let is_sign_in = route.is_sign_in();
+        let mut handler = match route.permission {
+            Public => route.handler.layer(from_fn_with_state((app.clone(), route.effort), budgets::layer::by_address)),
+            permission => {
+                route.handler.layer(from_fn_with_state((app.clone(), permission, route.effort), guard::guard))
+            }
         };
+        if is_sign_in {
+            handler = handler.layer(from_fn_with_state(route.path, budgets::layer::count_sign_ins));
+        }
         api = api.route(route.path, handler);
     }
     let stamp = from_fn_with_state(app.proxies.clone(), context::stamp);
-    Router::new().nest(BASE, api.with_state(app)).merge(openapi::pages()).layer(stamp)
+    let browsers = Arc::clone(&app.browsers);
+    let mut router = Router::new().nest(BASE, api.with_state(app)).merge(openapi::pages());
+    if let Some(cors) = browsers.cors() {
+        router = router.layer(cors);
+    }
+    router.layer(stamp).layer(from_fn_with_state(browsers, browsers::protect))
 }

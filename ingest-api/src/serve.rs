@@ -8,7 +8,7 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
-use runtime::config::{Auth as AuthConfig, ClickHouse, Http, Postgres, Privacy};
+use runtime::config::{Auth as AuthConfig, ClickHouse, Http, Postgres, Privacy, Quotas, Redis};
 use runtime::lifecycle::Shutdown;
 use runtime::ops::Health;
 use runtime::pg::{Limits, Writer, ping, pool_watched};
@@ -22,6 +22,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::app::AppState;
 use crate::auth::{Auth, keys};
+use crate::browsers::Browsers;
+use crate::budgets::Budgets;
 use crate::catalog_cache::CatalogCache;
 use crate::lanes::{LaneHandle, LanesConfig};
 use crate::privacy::Vault;
@@ -43,11 +45,16 @@ const LEAVE_MAX: Duration = Duration::from_secs(1);
 /// Longest time from `stop` to the end of [`run`].
 pub const STOP_MAX: Duration = Duration::from_secs(16);
 
-/// What some routes need and selling does not; where it is not configured they answer 503.
+/// What some routes need and selling does not.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Extras<'a> {
+    /// Where it is not configured the routes that need it answer 503.
     pub clickhouse: Option<&'a ClickHouse>,
+    /// The same.
     pub privacy: Option<&'a Privacy>,
+    pub budgets: Quotas,
+    /// Where several processes share their budgets.
+    pub redis: Option<&'a Redis>,
 }
 
 /// Serves until `stop`, then finishes what is in flight; a connection that has not sent a whole request by then is not
@@ -65,6 +72,7 @@ pub async fn run(
     let auth = Auth::new(auth)?;
     let vault = extras.privacy.map(|privacy| open_vault(privacy, &stop)).transpose()?;
     connections::make_room(http.connections_max)?;
+    let budgets = Budgets::new(&extras.budgets, extras.redis.map(runtime::redis::connect).transpose()?);
     health.set("postgres", false, "starting");
     let gate = pool_watched(postgres, "gate", GATE, &Limits::default(), &stop)?;
     let reads = pool_watched(postgres, "reads", READS, &Limits::default(), &stop)?;
@@ -82,6 +90,7 @@ pub async fn run(
     let polling = tokio::spawn(catalog.clone().poll());
     let probing = tokio::spawn(probe(gate.clone(), health.clone()));
     let following = tokio::spawn(keys::follow(Arc::clone(&auth), gate.clone()));
+    let sharing = tokio::spawn(Arc::clone(&budgets).follow());
     let app = AppState {
         reads,
         gate,
@@ -92,6 +101,8 @@ pub async fn run(
         auth,
         bulk: Arc::new(Semaphore::new(1)),
         proxies: http.trusted_proxies.clone(),
+        browsers: Browsers::of(http),
+        budgets,
         reports: extras.clickhouse.map(Store::of),
         vault,
     };
@@ -103,6 +114,7 @@ pub async fn run(
     serve(listener, router::router(app), http, &stop).await;
     polling.abort();
     following.abort();
+    sharing.abort();
     probing.abort();
     lanes.close();
     Ok(())

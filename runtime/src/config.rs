@@ -16,9 +16,13 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+mod budgets;
 mod checked;
 mod de;
+mod origins;
+pub use budgets::{Quota, Quotas};
 pub use de::ConfigError;
+pub use origins::Origins;
 
 const PREFIX: &str = "VORCA__";
 
@@ -84,12 +88,24 @@ pub struct Http {
     /// Addresses and networks of proxies whose `X-Forwarded-For` is believed, separated by commas; none by default.
     #[serde(default)]
     pub trusted_proxies: TrustedProxies,
+    /// Web pages whose scripts may call the API, separated by commas; none by default.
+    #[serde(default)]
+    pub cors_origins: Origins,
+    /// Clients reach it over TLS alone, which a proxy ends: browsers are told to stay with it.
+    #[serde(default)]
+    pub behind_tls: bool,
 }
 
 impl Http {
     /// This address, everything else by default.
     pub fn at(listen: SocketAddr) -> Self {
-        Http { listen, connections_max: connections_max(), trusted_proxies: TrustedProxies::default() }
+        Http {
+            listen,
+            connections_max: connections_max(),
+            trusted_proxies: TrustedProxies::default(),
+            cors_origins: Origins::default(),
+            behind_tls: false,
+        }
     }
 }
 
@@ -238,7 +254,8 @@ fn sections(vars: impl IntoIterator<Item = (OsString, OsString)>) -> Result<BTre
             None => (key, text),
             Some(key) => {
                 let read = std::fs::read_to_string(&text)
-                    .map_err(|e| ConfigError::new(format!("{name}: cannot read the file {text}: {e}")))?;
+                    // What it says is not repeated: some give the secret itself instead of a file.
+                    .map_err(|e| problem(&format!("does not name a file that can be read: {e}")))?;
                 (key, read.trim_end_matches(['\r', '\n']).to_owned())
             }
         };
@@ -269,6 +286,8 @@ mod tests {
         registry: Option<Registry>,
         #[expect(dead_code, reason = "read, not looked at")]
         clickhouse: Option<ClickHouse>,
+        #[serde(default)]
+        budgets: Quotas,
         #[serde(default)]
         log: Log,
     }
@@ -379,6 +398,21 @@ mod tests {
     }
 
     #[test]
+    fn budgets_and_origins_are_looked_at_when_they_are_read() {
+        let sample = read(&[("VORCA__BUDGETS__TILL", Some("350/300"))]).unwrap();
+        assert_eq!((sample.budgets.till.requests(), sample.budgets.office), (350, Quotas::default().office));
+        for (variable, bad) in [
+            ("VORCA__BUDGETS__TILL", "350"),
+            ("VORCA__BUDGETS__SIGN_IN", "0/60"),
+            ("VORCA__HTTP__CORS_ORIGINS", "*"),
+            ("VORCA__HTTP__BEHIND_TLS", "perhaps"),
+        ] {
+            let text = refused(&[(variable, Some(bad))]);
+            assert!(text.starts_with(&format!("{variable} is not usable: expected")), "{text}");
+        }
+    }
+
+    #[test]
     fn an_optional_section_is_whole_or_absent() {
         assert!(read(&[("VORCA__REDIS__URL", Some("redis://h"))]).unwrap().redis.is_some());
         assert!(refused(&[("VORCA__REDIS__URI", Some("x"))]).starts_with("VORCA__REDIS__URI is not known"));
@@ -394,5 +428,10 @@ mod tests {
         assert!(refused(&[("VORCA__POSTGRES__URL_FILE", Some(file))]).contains("both give the same value"));
         std::fs::remove_file(&path).unwrap();
         assert!(refused(&[("VORCA__POSTGRES__URL_FILE", Some(file))]).starts_with("VORCA__POSTGRES__URL_FILE"));
+        let text = refused(&[("VORCA__POSTGRES__URL_FILE", Some("postgres://u:secret@h/d"))]);
+        assert!(
+            text.starts_with("VORCA__POSTGRES__URL_FILE does not name a file") && !text.contains("secret"),
+            "{text}"
+        );
     }
 }

@@ -40,6 +40,11 @@ metrics! {
     PG_STALE_CONNECTIONS = "vorca_pg_stale_connections_total", Counter, "Pooled connections refused because a transaction was still open; label pool.";
     HTTP_CONNECTIONS = "vorca_http_connections", Gauge, "Connections of clients that are open.";
     HTTP_CONNECTIONS_REFUSED = "vorca_http_connections_refused_total", Counter, "Connections beyond the limit: answered 503 or closed.";
+    HTTP_PROBLEMS = "vorca_http_problems_total", Counter, "Requests that were refused or failed; label code (of the problem).";
+    SIGN_INS = "vorca_sign_ins_total", Counter, "Attempts to prove who somebody is; labels route, outcome (done, or the code of the problem).";
+    RATE_LIMIT_REQUESTS = "vorca_rate_limit_requests_total", Counter, "Requests counted in a budget; labels budget, outcome (admitted, refused).";
+    RATE_LIMIT_SHARES = "vorca_rate_limit_shares_total", Counter, "Rounds in which processes tell each other what callers spent; label outcome (done, failed).";
+    RATE_LIMIT_ALONE = "vorca_rate_limit_alone", Gauge, "1 while Redis does not answer and budgets are those of this process alone.";
     LANE_BATCH_SALES = "vorca_lane_batch_sales", Histogram, "Sales per committed batch.";
     LANE_BATCH_SECONDS = "vorca_lane_batch_seconds", Histogram, "Time of one batch, from its locks to its commit.";
     RELAY_RECORDS = "vorca_relay_records_total", Counter, "Records published and recorded as such.";

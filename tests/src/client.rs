@@ -148,6 +148,8 @@ struct Inner {
     refused: Mutex<Option<String>>,
     /// How long retries may go on before the outcome is left unknown.
     patience: Duration,
+    /// Says that its requests may take their time.
+    is_background: bool,
 }
 
 /// A client of the public API for one identity; clones share its token and connections.
@@ -179,13 +181,24 @@ impl Client {
     /// The same over a shared connection pool, with its own patience for retries.
     pub fn over(http: reqwest::Client, api: &str, identity: Identity, patience: Duration) -> Client {
         let base = format!("{}/api/v1", api.trim_end_matches('/'));
-        Client(Arc::new(Inner { base, http, identity, token: Mutex::new(None), refused: Mutex::new(None), patience }))
+        let (token, refused) = (Mutex::new(None), Mutex::new(None));
+        Client(Arc::new(Inner { base, http, identity, token, refused, patience, is_background: false }))
     }
 
     /// Another identity over the same connections.
     pub fn with(&self, identity: Identity) -> Client {
-        let api = self.0.base.trim_end_matches("/api/v1").to_owned();
-        Client::over(self.0.http.clone(), &api, identity, self.0.patience)
+        self.another(identity, self.0.is_background)
+    }
+
+    /// Another identity whose requests, and those of who comes from it, are `Priority: u=7`: imports.
+    pub fn in_background(&self, identity: Identity) -> Client {
+        self.another(identity, true)
+    }
+
+    fn another(&self, identity: Identity, is_background: bool) -> Client {
+        let (base, http, patience) = (self.0.base.clone(), self.0.http.clone(), self.0.patience);
+        let (token, refused) = (Mutex::new(None), Mutex::new(None));
+        Client(Arc::new(Inner { base, http, identity, token, refused, patience, is_background }))
     }
 
     /// A valid access token, asked for when there is none with enough time left.
@@ -305,6 +318,9 @@ impl Client {
         }
         if let Some(key) = call.idempotency_key {
             request = request.header("Idempotency-Key", key);
+        }
+        if self.0.is_background {
+            request = request.header("Priority", "u=7");
         }
         if let Some(etag) = call.if_match {
             request = request.header("If-Match", etag);

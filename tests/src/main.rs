@@ -89,6 +89,9 @@ enum Command {
         /// End, and delete the folder, together with this process
         #[arg(long)]
         throwaway_of: Option<i32>,
+        /// Nobody is refused for asking too often
+        #[arg(long)]
+        unlimited: bool,
     },
     /// What cargo starts in place of a test program
     #[command(hide = true)]
@@ -127,8 +130,9 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Plant => return launcher::faults::plant(),
         Command::Down => launcher::down()?,
         Command::Reset => launcher::reset()?,
-        Command::Supervise { run, throwaway_of } => {
-            supervisor::run(Layout::of_run(run, throwaway_of.is_some())?, throwaway_of)?;
+        Command::Supervise { run, throwaway_of, unlimited } => {
+            let layout = Layout::of_run(run, throwaway_of.is_some())?;
+            supervisor::run(if unlimited { layout.unlimited() } else { layout }, throwaway_of)?;
         }
         Command::NoteProgram { file, command } => launcher::test::programs::note(&file, command)?,
         Command::ClickhouseHost { library, arguments } => {

@@ -33,7 +33,7 @@ const DEADLINE: Duration = Duration::from_secs(240);
 
 fn platform() -> Stack {
     let bin = Path::new(env!("CARGO_BIN_EXE_vorca-dev")).parent().expect("folder of vorca-dev");
-    let layout = Layout { bin: bin.to_path_buf(), ..Layout::throwaway("canaries").unwrap() };
+    let layout = Layout { bin: bin.to_path_buf(), ..Layout::throwaway("canaries").unwrap().unlimited() };
     let stack = start_servers(layout).unwrap();
     start_platform(&stack).unwrap();
     stack
@@ -243,7 +243,7 @@ async fn secrets_stay_secret(stack: &Stack, token: &str) {
         let key = std::fs::read_to_string(path).unwrap();
         secrets.extend(key.lines().filter(|line| !line.starts_with("-----")).map(str::to_owned));
     }
-    for name in ["vorca", "vorca-app", "vorca-vault", "redis", "clickhouse-api", "clickhouse-sink"] {
+    for name in ["vorca", "vorca-app", "vorca-relay", "vorca-vault", "redis", "clickhouse-api", "clickhouse-sink"] {
         secrets.push(stack.identity().password(name).to_owned());
     }
     let mut texts = vec![("a dump of the database".to_owned(), stores::dump(stack, "vorca").await)];

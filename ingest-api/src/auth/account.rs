@@ -176,6 +176,7 @@ pub async fn reset_password(
     Valid(ResetPassword { login, code, new_password }): Valid<ResetPassword>,
 ) -> Result<Response, ApiError> {
     let now = Utc::now();
+    app.budgets.sign_in_as(&login)?;
     attempts::refuse_locked_address(&app.reads, &context.address, now).await?;
     // Before anybody is looked up: the work is the same for every log-in.
     let hash = hash_new(&app, new_password, None).await?;

@@ -1,5 +1,5 @@
 //! Failed attempts, counted in Postgres, so that they hold on every node and after a restart: ten against one log-in name
-//! or from one address within half an hour lock it for half an hour; five against a PIN lock that. A name is counted
+//! or from one address (of IPv6: its first 64 bits) within half an hour lock it for half an hour; five against a PIN lock that. A name is counted
 //! whether a user has it or not.
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -7,6 +7,7 @@ use runtime::pg::PgTx;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use crate::budgets::key::network;
 use crate::db::attempts as db;
 use crate::error::ApiError;
 
@@ -29,9 +30,10 @@ impl Target {
     pub fn login(login: &str) -> Self {
         Target { subject: format!("login/{}", hashed(login)), failures_max: FAILURES_MAX }
     }
-    /// None where the address is not known.
+    /// The network that the address belongs to; none where it is not known.
     pub fn address(address: &str) -> Option<Self> {
-        (!address.is_empty()).then(|| Target { subject: format!("address/{address}"), failures_max: FAILURES_MAX })
+        let network = network(address.parse().ok()?);
+        Some(Target { subject: format!("address/{network}"), failures_max: FAILURES_MAX })
     }
     /// The PIN of a cashier at a terminal, by the code that was typed.
     pub fn pin(terminal: Uuid, cashier_code: &str) -> Self {

@@ -341,6 +341,7 @@ pub async fn issue_token(
     context: Context,
     Valid(asked): Valid<ClientTokenRequest>,
 ) -> Result<Response, ApiError> {
+    app.budgets.sign_in_as(&asked.client_id.to_string())?;
     let hash = hash_token(&asked.client_secret);
     let session_version = app
         .writer

@@ -101,6 +101,7 @@ pub async fn log_in(
     if login.password.len() > PASSWORD_BYTES_MAX {
         return Err(ApiError::from_status(StatusCode::PAYLOAD_TOO_LARGE));
     }
+    app.budgets.sign_in_as(&login.login)?;
     attempts::refuse_locked_address(&app.reads, &context.address, arrived_at).await?;
     let known = credentials::of_login(&app.reads, &login.login).await?.filter(|user| user.is_active);
     let stored = known.as_ref().and_then(|user| user.password_hash.clone());

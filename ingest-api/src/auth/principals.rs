@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use moka::sync::Cache;
+use moka::future::Cache;
 use schemas::ids::{LocationId, TerminalId, UserId};
 use sqlx::{PgConnection, PgExecutor, PgPool};
 use uuid::Uuid;
@@ -25,9 +25,29 @@ struct Standing {
     principal: Principal,
 }
 
-/// The short memory of standings. Only users have sessions that can end by themselves.
+/// Why there is no standing.
+enum Absent {
+    Unknown,
+    Failed(ApiError),
+}
+
+/// The short memory of standings. Only users have sessions that can end by themselves. Many requests of one subject at
+/// a time ask Postgres once: the connections for it are few, and those of tills wait for them too.
 pub struct Principals {
     standings: Cache<(Subject, Option<Uuid>), Standing>,
+}
+
+impl Absent {
+    /// The same for everybody who waited for it, so the error itself is not given away.
+    fn problem(&self) -> ApiError {
+        match self {
+            Absent::Unknown => ApiError::unauthenticated(),
+            Absent::Failed(problem) => {
+                let again = ApiError::new(problem.status, problem.code, problem.detail.clone());
+                again.with_source(anyhow::anyhow!("{problem}"))
+            }
+        }
+    }
 }
 
 impl Default for Principals {
@@ -41,13 +61,13 @@ impl Principals {
     pub async fn find(&self, pool: &PgPool, claims: &Claims) -> Result<Principal, ApiError> {
         let subject = claims.subject().ok_or_else(ApiError::unauthenticated)?;
         let session = matches!(subject, Subject::User(_)).then_some(claims.sid);
-        let standing = match self.standings.get(&(subject, session)) {
-            Some(standing) => standing,
-            None => {
-                let standing = load(pool, subject, session).await?.ok_or_else(ApiError::unauthenticated)?;
-                self.standings.insert((subject, session), standing.clone());
-                standing
-            }
+        let asked = async {
+            let standing = load(pool, subject, session).await.map_err(|error| Absent::Failed(error.into()))?;
+            standing.ok_or(Absent::Unknown)
+        };
+        let standing = match self.standings.try_get_with((subject, session), asked).await {
+            Ok(standing) => standing,
+            Err(absent) => return Err(absent.problem()),
         };
         let is_same_place = match (subject, &standing.principal) {
             (Subject::Terminal(_, location), Principal::Terminal { location_id, .. }) => *location_id == location,

@@ -73,6 +73,7 @@ pub async fn issue_terminal_token(
     context: Context,
     Valid(request): Valid<TerminalTokenRequest>,
 ) -> Result<Response, ApiError> {
+    app.budgets.sign_in_as(&request.terminal_id.to_string())?;
     let issued_at = DateTime::parse_from_rfc3339(&request.issued_at).map_err(|_| ApiError::unauthenticated())?;
     let issued_at = issued_at.with_timezone(&Utc);
     if (Utc::now() - issued_at).abs() > TimeDelta::seconds(WINDOW_SECONDS) {

@@ -24,3 +24,16 @@ begin
         execute format('grant %s on table %s to vorca_app', item.rights, item.name);
     end loop;
 end $$;
+
+-- Those of the relay's role: it reads what it publishes, and writes down how far it came and what no broker takes.
+do $$
+begin
+    if not exists (select from pg_roles where rolname = 'vorca_relay') then
+        return;
+    end if;
+    revoke all on all tables in schema public from vorca_relay;
+    grant usage on schema public to vorca_relay;
+    grant select on streams, stream_progress, outbox, schema_ids to vorca_relay;
+    grant update (published_seq, published_at) on stream_progress to vorca_relay;
+    grant insert on outbox_parked to vorca_relay;
+end $$;

@@ -8,6 +8,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::access::Permission;
 use crate::access_matrix::Reach;
 use crate::app::AppState;
+use crate::budgets::layer::Effort;
 use crate::openapi::Operation;
 
 /// One row of the table.
@@ -17,6 +18,7 @@ pub struct Route {
     pub path: &'static str,
     pub permission: Permission,
     pub reach: Reach,
+    pub effort: Effort,
     pub operation: Operation,
     pub(super) handler: MethodRouter<AppState>,
 }
@@ -37,6 +39,7 @@ where
         path,
         permission,
         reach: Reach::Anywhere,
+        effort: Effort::Usual,
         operation: Operation::new(summary),
         handler: on(filter, handler),
     }
@@ -80,6 +83,20 @@ impl Route {
     pub(super) fn reaches(mut self, reach: Reach) -> Self {
         self.reach = reach;
         self
+    }
+    /// Counted with what may take its time.
+    pub(super) fn in_bulk(mut self) -> Self {
+        self.effort = Effort::Bulk;
+        self
+    }
+    /// A password is tried: counted with the tightest budget.
+    pub(super) fn tries_password(mut self) -> Self {
+        self.effort = Effort::SignIn;
+        self
+    }
+    /// Whether it proves who somebody is.
+    pub(super) fn is_sign_in(&self) -> bool {
+        self.method == Method::POST && matches!(self.permission, Permission::Public | Permission::SignInCashiers)
     }
     /// The JSON body it takes.
     pub(super) fn takes<B: ToSchema>(mut self) -> Self {

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use ingest_api::serve::{self, Extras};
-use runtime::config::{Http, Postgres};
+use runtime::config::{Http, Postgres, Quotas};
 use runtime::lifecycle::Shutdown;
 use runtime::ops::Health;
 use secrecy::ExposeSecret as _;
@@ -70,6 +70,45 @@ fn keys_that_are_none_stop_the_start_and_are_not_repeated() {
     }
 }
 
+/// Whatever is wrong with a variable, its name is told and its value is not.
+#[test]
+fn no_value_of_a_variable_is_in_an_error_of_the_start() {
+    const CANARY: &str = "Canary4711";
+    let (key, good) = (auth_config(), ingest_api::privacy::new_key());
+    let usual = [
+        ("VORCA__POSTGRES__URL", "postgres://nobody:x@127.0.0.1:1/none"),
+        ("VORCA__HTTP__LISTEN", "127.0.0.1:0"),
+        ("VORCA__ADMIN__LISTEN", "127.0.0.1:0"),
+        ("VORCA__AUTH__SIGNING_KEY", key.signing_key.expose_secret()),
+        ("VORCA__PRIVACY__MASTER_KEYS", good.as_str()),
+        ("VORCA__PRIVACY__LOOKUP_KEY", good.as_str()),
+        ("VORCA__PRIVACY__VAULT_URL", "postgres://v:x@127.0.0.1:1/v"),
+    ];
+    for (variable, wrong) in [
+        ("VORCA__POSTGRES__URL", "postgres://u:Canary4711@h:x/d"),
+        ("VORCA__REDIS__URL", "redis://:Canary4711@h:x"),
+        ("VORCA__CLICKHOUSE__PASSWORD", CANARY),
+        ("VORCA__AUTH__SIGNING_KEY", CANARY),
+        ("VORCA__AUTH__SIGNING_KEY_FILE", CANARY),
+        ("VORCA__AUTH__SIGNING_KEYS", CANARY),
+        ("VORCA__PRIVACY__MASTER_KEYS", CANARY),
+        ("VORCA__PRIVACY__LOOKUP_KEY", CANARY),
+        ("VORCA__PRIVACY__VAULT_URL", CANARY),
+        ("VORCA__SECRET__OF_NOBODY", CANARY),
+        ("VORCA__HTTP__CORS_ORIGINS", CANARY),
+        ("VORCA__BUDGETS__TILL", CANARY),
+        ("VORCA__BUDGETS__SIGN_IN", "0/60"),
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ingest-api"));
+        command.arg("serve").env_clear().envs(usual).env(variable, wrong);
+        let done = command.output().unwrap();
+        let said = String::from_utf8_lossy(&done.stderr).into_owned() + &String::from_utf8_lossy(&done.stdout);
+        let section = variable.rsplit_once("__").unwrap().0;
+        assert_eq!(done.status.code(), Some(78), "{variable}: {said}");
+        assert!(said.contains(section) && !said.contains(CANARY), "{variable}: {said}");
+    }
+}
+
 #[test]
 fn a_reader_that_goes_away_is_no_failure() {
     let (reader, writer) = std::io::pipe().unwrap();
@@ -88,6 +127,11 @@ pub struct Served {
 impl Served {
     /// On this database; `http` says how it listens on an address that nobody uses.
     pub async fn start(options: &PgConnectOptions, http: impl FnOnce(SocketAddr) -> Http) -> Served {
+        Self::limited(options, http, Quotas::default()).await
+    }
+
+    /// The same with budgets of its own.
+    pub async fn limited(options: &PgConnectOptions, http: impl FnOnce(SocketAddr) -> Http, budgets: Quotas) -> Served {
         schemas::codec::init();
         let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let (stop, http) = (Shutdown::new(), http(address));
@@ -95,8 +139,8 @@ impl Served {
             let (stop, url) = (stop.clone(), options.to_url_lossy().to_string());
             tokio::spawn(async move {
                 let postgres = Postgres { url: url.into() };
-                serve::run(&postgres, &http, &auth_config(), Extras::default(), Arc::default(), stop, Health::new())
-                    .await
+                let extras = Extras { budgets, ..Extras::default() };
+                serve::run(&postgres, &http, &auth_config(), extras, Arc::default(), stop, Health::new()).await
             })
         };
         eventually(async || {

@@ -15,6 +15,7 @@ use chrono::{DateTime, Utc};
 use ingest_api::app::AppState;
 use ingest_api::auth::totp::Authenticator;
 use ingest_api::auth::{Auth, FirstOwner, create_owner, terminal_token};
+use ingest_api::budgets::Budgets;
 use ingest_api::catalog_cache::CatalogCache;
 use ingest_api::lanes::LaneHandle;
 use ingest_api::limits::Rule;
@@ -204,6 +205,8 @@ pub async fn app(pool: &PgPool) -> AppState {
         auth: Auth::new(&config).unwrap(),
         bulk: Arc::new(tokio::sync::Semaphore::new(1)),
         proxies: Default::default(),
+        browsers: Default::default(),
+        budgets: Budgets::new(&Default::default(), None),
         reports: None,
         vault: Some(vault(pool, &privacy_config(&[&privacy::new_key()])).await),
     }

@@ -121,7 +121,7 @@ pub struct Stage {
 impl Stage {
     /// Servers, migrations and the first Owner; no role runs yet.
     fn open(purpose: &str) -> Result<Stage> {
-        let stack = start_servers(Layout::throwaway(purpose)?)?;
+        let stack = start_servers(Layout::throwaway(purpose)?.unlimited())?;
         up::migrate(&stack)?;
         let owner = demo::owner(&stack.endpoints()?)?;
         Ok(Stage { stack, owner })

@@ -25,8 +25,10 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::client::Identity;
 use crate::demo::owner;
 use crate::endpoints::{Endpoints, write_private};
+use crate::session::Session;
 use map::Map;
 use plan::{Files, Plan};
 use progress_log::ProgressLog;
@@ -77,6 +79,7 @@ pub async fn run(endpoints: &Endpoints, file: &Path, map_path: &Path) -> anyhow:
     let log = ProgressLog::open(&directory.join("progress.jsonl"), &plan.fingerprint)?;
     let device_secret = device_secret(&directory)?;
     let (counts, stop) = (Counts::default(), AtomicBool::new(false));
+    let owner = owner.in_background(Identity::Office(Session::of_owner(endpoints)));
     let import = Arc::new(Import { owner, map, files, ids, device_secret, log, counts, stop });
     let begin = Instant::now();
     // ends with this function, however that ends

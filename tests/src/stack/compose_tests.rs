@@ -68,6 +68,18 @@ fn each_process_gets_the_variables_the_supervisor_gives_it() {
 }
 
 #[test]
+fn the_budgets_are_the_same_everywhere() {
+    let compose = fs::read_to_string(repository().join("docker-compose.yml")).unwrap();
+    let example = fs::read_to_string(repository().join(".env.example")).unwrap();
+    for (name, usual) in vorca::BUDGETS {
+        assert!(compose.contains(&format!("VORCA__BUDGETS__{name}: \"${{VORCA_BUDGETS_{name}:-{usual}}}\"")), "{name}");
+        for variable in [format!("VORCA_BUDGETS_{name}"), format!("VORCA__BUDGETS__{name}")] {
+            assert!(example.contains(&format!("\n#{variable}={usual}\n")), "{variable}");
+        }
+    }
+}
+
+#[test]
 fn the_servers_have_the_settings_of_the_native_ones() {
     let file = compose();
     let postgres_words = words(&file["services"]["postgres"]["command"]);

@@ -39,6 +39,7 @@ const PASSWORDS: &[&str] = &[
     "postgres",
     "vorca",
     "vorca-app",
+    "vorca-relay",
     "vorca-vault",
     "registry",
     "redis",
@@ -61,6 +62,8 @@ pub struct Layout {
     pub clickhouse_home: PathBuf,
     /// Removed when its supervisor ends.
     pub throwaway: bool,
+    /// Its API refuses nobody for asking too often.
+    pub is_unlimited: bool,
 }
 
 /// What a run folder keeps for life, readable by its owner only.
@@ -112,6 +115,7 @@ impl Layout {
             registry_home: nowhere.clone(),
             clickhouse_home: nowhere,
             throwaway: true,
+            is_unlimited: false,
         }
     }
 }
@@ -168,6 +172,11 @@ impl Layout {
         Self::at(checkout, run, true)
     }
 
+    /// For what asks more of the API in a minute than its callers would in a day.
+    pub fn unlimited(self) -> Layout {
+        Layout { is_unlimited: true, ..self }
+    }
+
     /// The folder a supervisor was told to run.
     pub fn of_run(run: PathBuf, throwaway: bool) -> Result<Layout> {
         Self::at(checkout()?, run, throwaway)
@@ -195,6 +204,7 @@ impl Layout {
             run,
             cache,
             throwaway,
+            is_unlimited: false,
         })
     }
 

@@ -82,6 +82,9 @@ impl Stack {
         if layout.throwaway {
             command.args(["--throwaway-of", &std::process::id().to_string()]);
         }
+        if layout.is_unlimited {
+            command.arg("--unlimited");
+        }
         command
             .env("VORCA_CHECKOUT", &layout.checkout)
             .env("VORCA_BIN_DIR", &layout.bin)

@@ -68,7 +68,7 @@ pub fn prepare(layout: &Layout, identity: &Identity) -> Result<()> {
     let data = data(layout);
     end_leftovers(&data);
     if data.join("vorca.made").exists() {
-        make_app_role(&folder, &data, identity)?;
+        make_roles(&folder, &data, identity)?;
         return make_vault(&folder, &data, identity);
     }
     if data.exists() {
@@ -98,7 +98,7 @@ pub fn prepare(layout: &Layout, identity: &Identity) -> Result<()> {
     }
     make_databases(&folder, &data, identity, &["vorca", "registry"]).context("making the databases")?;
     fs::write(data.join("vorca.made"), "")?;
-    make_app_role(&folder, &data, identity)?;
+    make_roles(&folder, &data, identity)?;
     make_vault(&folder, &data, identity)
 }
 
@@ -123,16 +123,23 @@ fn make_databases(folder: &Path, data: &Path, identity: &Identity, names: &[&str
     run_single(folder, data, &statements)
 }
 
-/// The role of Vorca's processes, which owns nothing. A cluster of an earlier build gets it too.
-fn make_app_role(folder: &Path, data: &Path, identity: &Identity) -> Result<()> {
-    if data.join("vorca_app.made").exists() {
+fn make_roles(folder: &Path, data: &Path, identity: &Identity) -> Result<()> {
+    ["vorca-app", "vorca-relay"].into_iter().try_for_each(|name| make_role(folder, data, identity, name))
+}
+
+/// A role of Vorca's processes, which owns nothing. A cluster of an earlier build gets it too.
+fn make_role(folder: &Path, data: &Path, identity: &Identity, name: &str) -> Result<()> {
+    let role = name.replace('-', "_");
+    let made = data.join(format!("{role}.made"));
+    if made.exists() {
         return Ok(());
     }
-    let role = format!("create role vorca_app login password '{}'", identity.password("vorca-app"));
-    let rights = "grant connect on database vorca to vorca_app".to_owned();
-    run_single(folder, data, &[role, rights]).context("making the role of the application")?;
-    fs::write(data.join("vorca_app.made"), "")?;
-    Ok(())
+    let statements = [
+        format!("create role {role} login password '{}'", identity.password(name)),
+        format!("grant connect on database vorca to {role}"),
+    ];
+    run_single(folder, data, &statements).with_context(|| format!("making the role {role}"))?;
+    Ok(fs::write(made, "")?)
 }
 
 /// In single-user mode, before anything listens.
@@ -221,6 +228,12 @@ pub fn vault_url(identity: &Identity) -> String {
 /// For Vorca's processes: adds to the ledgers and owns nothing.
 pub fn app_url(identity: &Identity) -> String {
     format!("postgres://vorca_app:{}@127.0.0.1:{}/vorca", identity.password("vorca-app"), identity.port("postgres"))
+}
+
+/// For the relay: reads the outbox, and writes down how far it came.
+pub fn relay_url(identity: &Identity) -> String {
+    let (password, port) = (identity.password("vorca-relay"), identity.port("postgres"));
+    format!("postgres://vorca_relay:{password}@127.0.0.1:{port}/vorca")
 }
 
 /// For migrations and operators: owner of the database `vorca` and of nothing else.

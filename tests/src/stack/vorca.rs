@@ -50,6 +50,8 @@ pub fn role(service: Service) -> Option<(&'static str, &'static str)> {
 enum Section {
     /// As the application: no ledger can be changed.
     Postgres,
+    /// As the relay: the outbox, and how far it was published.
+    PostgresRelay,
     /// As the owner of the tables.
     PostgresOwner,
     Kafka,
@@ -58,6 +60,7 @@ enum Section {
     /// With the login of users.xml.
     ClickHouse(&'static str),
     Http,
+    Budgets,
     Auth,
     AuditKey,
     AuditPublicKey,
@@ -65,13 +68,14 @@ enum Section {
 }
 
 use Section::{
-    AuditKey, AuditPublicKey, Auth, ClickHouse, Http, Kafka, Postgres, PostgresOwner, Privacy, Redis, Registry,
+    AuditKey, AuditPublicKey, Auth, Budgets, ClickHouse, Http, Kafka, Postgres, PostgresOwner, PostgresRelay, Privacy,
+    Redis, Registry,
 };
 
 fn sections(service: Service) -> &'static [Section] {
     match service {
-        Service::Api => &[Postgres, Http, Auth, Privacy, ClickHouse("vorca_api")],
-        Service::Relay => &[Postgres, Kafka],
+        Service::Api => &[Postgres, Http, Auth, Privacy, ClickHouse("vorca_api"), Redis, Budgets],
+        Service::Relay => &[PostgresRelay, Kafka],
         Service::Worker => &[Postgres, Kafka, Registry, AuditKey, Privacy],
         Service::Stock | Service::Loyalty => &[Kafka, Registry],
         Service::ClickHouseSink => &[Kafka, Registry, ClickHouse("vorca_sink")],
@@ -96,6 +100,7 @@ fn fill(env: &mut BTreeMap<String, String>, layout: &Layout, identity: &Identity
     for section in sections {
         match section {
             Postgres => drop(set("VORCA__POSTGRES__URL", postgres::app_url(identity))),
+            PostgresRelay => drop(set("VORCA__POSTGRES__URL", postgres::relay_url(identity))),
             PostgresOwner => drop(set("VORCA__POSTGRES__URL", postgres::vorca_url(identity))),
             Kafka => drop(set("VORCA__KAFKA__BROKERS", kafka::brokers(identity))),
             Registry => drop(set("VORCA__REGISTRY__URL", registry::url(identity))),
@@ -107,6 +112,12 @@ fn fill(env: &mut BTreeMap<String, String>, layout: &Layout, identity: &Identity
                 set("VORCA__CLICKHOUSE__PASSWORD", identity.password(name).to_owned());
             }
             Http => drop(set("VORCA__HTTP__LISTEN", format!("127.0.0.1:{}", identity.port("http")))),
+            Budgets => {
+                for (name, usual) in BUDGETS {
+                    let quota = if layout.is_unlimited { UNLIMITED } else { usual };
+                    set(&format!("VORCA__BUDGETS__{name}"), quota.to_owned());
+                }
+            }
             Privacy => {
                 set("VORCA__PRIVACY__VAULT_URL", postgres::vault_url(identity));
                 for (name, path) in layout.privacy_keys() {
@@ -121,6 +132,18 @@ fn fill(env: &mut BTreeMap<String, String>, layout: &Layout, identity: &Identity
         }
     }
 }
+
+/// Budgets of the API's callers, with what they are by default.
+pub const BUDGETS: [(&str, &str); 6] = [
+    ("TILL", "3000/300"),
+    ("REPLAY", "3000/60"),
+    ("INTEGRATOR", "1200/60"),
+    ("OFFICE", "1200/60"),
+    ("SIGN_IN", "30/60"),
+    ("PUBLIC", "1200/60"),
+];
+/// More than anybody can send.
+const UNLIMITED: &str = "1000000/1";
 
 /// Admin port of a long-running role.
 pub fn admin_port(identity: &Identity, service: Service) -> u16 {
