@@ -1,4 +1,4 @@
-//! One request and its answer, as an attacker sees them: nothing is repeated, renewed or repaired.
+//! One request and its answer, as an attacker sees them: nothing is renewed or repaired.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -13,6 +13,9 @@ use serde_json::Value;
 
 /// Of one answer. Far beyond what any takes: it only ends a run that would never end.
 const LIMIT: Duration = Duration::from_secs(120);
+/// An honest 503 says when to come again: after a second.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+const AGAIN_MAX: usize = 20;
 
 /// What is sent.
 #[derive(Debug, Clone)]
@@ -77,7 +80,21 @@ impl Ask {
         self
     }
 
+    /// The answer; whoever is told to come again does, for rows run beside others that flood the platform.
     pub async fn send(&self, from: &Caller) -> Result<Answer> {
+        let mut answer = self.send_once(from).await?;
+        for _ in 0..AGAIN_MAX {
+            if answer.status != 503 || answer.header("retry-after").is_empty() {
+                break;
+            }
+            tokio::time::sleep(AGAIN_AFTER).await;
+            answer = self.send_once(from).await?;
+        }
+        Ok(answer)
+    }
+
+    /// The first answer, whatever it is.
+    pub async fn send_once(&self, from: &Caller) -> Result<Answer> {
         let url = match self.path.strip_prefix('!') {
             Some(path) => format!("{}{path}", from.api),
             None => format!("{}/api/v1{}", from.api, self.path),
@@ -135,6 +152,9 @@ impl Answer {
 
     /// Stable code of a problem; empty for anything else.
     pub fn code(&self) -> String {
+        if self.status < 400 {
+            return String::new();
+        }
         self.json()["code"].as_str().unwrap_or_default().to_owned()
     }
 

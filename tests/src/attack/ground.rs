@@ -8,9 +8,10 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::ask::{Answer, Ask, Caller};
-use crate::client::Client;
+use crate::client::{Client, Identity};
 use crate::demo;
 use crate::device::DeviceKey;
+use crate::session::Session;
 use crate::stack::Stack;
 use crate::terminal::Terminal;
 
@@ -124,9 +125,17 @@ impl Ground {
         self.sign_in(who).await.map(|session| session.access)
     }
 
-    /// Sends as the owner, whoever the address belongs to.
+    /// Sends as the owner, who proves the second factor once more where that is asked for.
     pub async fn as_owner(&self, ask: Ask) -> Result<Answer> {
-        ask.bearer(&self.owner_token().await?).send(&self.caller).await
+        let token = self.owner_token().await?;
+        let ask = ask.bearer(&token);
+        let answer = ask.send(&self.caller).await?;
+        if answer.code() != "reauth_required" {
+            return Ok(answer);
+        }
+        let session = Session::of_owner(&self.stack.endpoints()?);
+        session.step_up(&self.owner.with(Identity::Anonymous), &token).await?;
+        ask.send(&self.caller).await
     }
 
     /// One piece for cash: the document that comes `after` so many others of a till.

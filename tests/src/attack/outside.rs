@@ -135,7 +135,7 @@ pub async fn pages_of_other_origins(ground: &Ground, trial: &mut Trial) -> Resul
             trial.expect(
                 format!("{what} from a page of {origin}"),
                 &answer,
-                &[(200, ""), (204, ""), (403, ""), (405, "")],
+                &[(200, ""), (204, ""), (401, ""), (403, ""), (405, "")],
             );
             trial.holds(format!("{what}: no page of {origin} may see it"), format!("{allowed:?}"), allowed.is_empty());
         }
