@@ -50,6 +50,8 @@ pub fn text(epoch: i64, number: i64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -69,6 +71,28 @@ mod tests {
         assert_eq!(cursor.number_in(3, 17).unwrap(), 17);
         for (epoch, last) in [(4, 17), (2, 17), (3, 16)] {
             assert_eq!(cursor.number_in(epoch, last).unwrap_err().code, "cursor_expired");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn any_text_is_a_place_or_malformed(any in ".{0,60}", near in "[0-9+-]{0,24}") {
+            for given in [&any, &near] {
+                match Cursor::parse(Some(given)) {
+                    Ok(Cursor::Start) => prop_assert_eq!(given, "0"),
+                    Ok(Cursor::After { epoch, number }) => prop_assert!(epoch >= 0 && number >= 0),
+                    Err(problem) => prop_assert_eq!((problem.status.as_u16(), problem.code), (400, "malformed")),
+                }
+            }
+        }
+
+        #[test]
+        fn a_place_comes_back_as_it_was_written(epoch in 0..i64::MAX, number in 0..i64::MAX) {
+            let cursor = Cursor::parse(Some(&text(epoch, number))).unwrap();
+            prop_assert_eq!(cursor, Cursor::After { epoch, number });
+            prop_assert_eq!(cursor.number_in(epoch, number).unwrap(), number);
         }
     }
 }

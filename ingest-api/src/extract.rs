@@ -198,6 +198,7 @@ pub fn etag(version: i64) -> String {
 mod tests {
     use super::*;
     use axum::http::HeaderValue;
+    use proptest::prelude::*;
 
     fn key(values: &[&[u8]]) -> Result<String, &'static str> {
         let mut headers = HeaderMap::new();
@@ -234,5 +235,24 @@ mod tests {
         assert!(!status(&[("content-type", "text/plain")]));
         assert!(!status(&[("content-type", "application/json; charset=utf-16")]));
         assert!(!status(&[("content-type", "application/json"), ("content-type", "text/plain")]));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn any_header_is_a_key_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            prop_assume!(HeaderValue::from_bytes(&bytes).is_ok());
+            match key(&[&bytes]) {
+                Ok(key) => prop_assert!((1..=255).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic())),
+                Err(code) => prop_assert_eq!(code, "idempotency_key_invalid"),
+            }
+        }
+
+        #[test]
+        fn a_key_is_read_as_it_was_written_quoted_or_not(given in "[!#-\\[\\]-~]{1,255}") {
+            prop_assert_eq!(key(&[given.as_bytes()]), Ok(given.clone()));
+            prop_assert_eq!(key(&[format!("\"{given}\"").as_bytes()]), Ok(given));
+        }
     }
 }

@@ -7,7 +7,7 @@ use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::schema::{ArrayBuilder, Object, SchemaType, Type};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{
-    Components, Content, InfoBuilder, OpenApi, OpenApiBuilder, Ref, RefOr, Required, ResponseBuilder, Schema,
+    Components, Content, InfoBuilder, OpenApi, OpenApiBuilder, Ref, RefOr, Required, Response, ResponseBuilder, Schema,
     ServerBuilder,
 };
 use utoipa::{IntoParams, ToSchema};
@@ -22,11 +22,16 @@ type Schemas = Vec<(String, RefOr<Schema>)>;
 pub struct Operation {
     builder: OperationBuilder,
     schemas: Schemas,
+    /// The body of its success.
+    given: Option<RefOr<Schema>>,
+    /// Whether a repeated request is answered 200 with what it was answered first.
+    is_replayed: bool,
 }
 
 impl Operation {
     pub fn new(summary: &'static str) -> Self {
-        Operation { builder: OperationBuilder::new().summary(Some(summary)), schemas: Vec::new() }
+        let builder = OperationBuilder::new().summary(Some(summary));
+        Operation { builder, schemas: Vec::new(), given: None, is_replayed: false }
     }
 
     /// A page of these: a schema of its own for each kind of item.
@@ -73,9 +78,14 @@ impl Operation {
     }
 
     fn answers(&mut self, status: u16, body: RefOr<Schema>) {
-        let response =
-            ResponseBuilder::new().description("Done").content("application/json", Content::new(Some(body))).build();
-        self.builder = std::mem::take(&mut self.builder).response(status.to_string(), response);
+        self.given = Some(body.clone());
+        self.builder = std::mem::take(&mut self.builder).response(status.to_string(), done("Done", body));
+    }
+
+    /// Takes an Idempotency-Key.
+    pub fn keyed(&mut self) {
+        self.is_replayed = true;
+        self.header("Idempotency-Key", "1 to 255 visible characters, new for each act");
     }
 
     pub fn asks<P: IntoParams>(&mut self) {
@@ -96,6 +106,10 @@ impl Operation {
             .build();
         self.builder = std::mem::take(&mut self.builder).parameter(parameter);
     }
+}
+
+fn done(description: &str, body: RefOr<Schema>) -> Response {
+    ResponseBuilder::new().description(description).content("application/json", Content::new(Some(body))).build()
 }
 
 /// The catalogue of codes, which the description of the document explains.
@@ -173,8 +187,11 @@ pub fn document() -> OpenApi {
 
 fn describe(route: Route, schemas: &mut Schemas) -> utoipa::openapi::path::Operation {
     let Route { method, path, permission, operation, .. } = route;
-    let Operation { mut builder, schemas: own } = operation;
+    let Operation { mut builder, schemas: own, given, is_replayed } = operation;
     schemas.extend(own);
+    if let Some(body) = given.filter(|_| is_replayed) {
+        builder = builder.response("200", done("Done before: the very same answer", body));
+    }
     for name in path.split(['{', '}']).skip(1).step_by(2) {
         let id = Object::builder()
             .schema_type(Type::String)

@@ -109,6 +109,8 @@ impl Cursors {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -137,6 +139,33 @@ mod tests {
         assert_eq!(limit(None).unwrap(), 100);
         for bad in [0, -1, 501, 1_000_000_000] {
             assert_eq!(limit(Some(bad)).unwrap_err().status, 422);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn any_text_is_a_cursor_of_ours_or_malformed(text in ".{0,200}", coded in "[A-Za-z0-9_-]{0,200}") {
+            let cursors = Cursors::new(b"secret");
+            for text in [&text, &coded] {
+                let opened = cursors.open::<(String, i64)>("users", Some(text));
+                prop_assert_eq!(opened.map_err(|problem| (problem.status.as_u16(), problem.code)), Err((400, "malformed")));
+            }
+        }
+
+        #[test]
+        fn a_cursor_comes_back_as_it_was_sealed_and_not_with_another_byte(
+            text in ".{0,60}", number: i64, at in any::<prop::sample::Index>(), bits in 1_u8..,
+        ) {
+            let (cursors, key) = (Cursors::new(b"secret"), (text, number));
+            let cursor = cursors.seal("users", &key).unwrap();
+            prop_assert_eq!(cursors.open("users", Some(&cursor)).unwrap(), Some(key));
+            let mut damaged = URL_SAFE_NO_PAD.decode(&cursor).unwrap();
+            let at = at.index(damaged.len());
+            damaged[at] ^= bits;
+            let damaged = URL_SAFE_NO_PAD.encode(damaged);
+            prop_assert_eq!(cursors.open::<(String, i64)>("users", Some(&damaged)).unwrap_err().code, "malformed");
         }
     }
 }

@@ -46,7 +46,15 @@ impl DeviceKey {
 
     /// Signature over the token request of a terminal, base64url.
     pub fn sign_token_request(&self, terminal_id: Uuid, issued_at: &str, nonce: &str) -> String {
-        let text = format!("vorca-terminal-token\n{terminal_id}\n{issued_at}\n{nonce}");
+        self.sign(&format!("vorca-terminal-token\n{terminal_id}\n{issued_at}\n{nonce}"))
+    }
+
+    /// Signature over the refresh of a session that is bound to this device, base64url.
+    pub fn sign_refresh(&self, refresh_token: &str, issued_at: &str) -> String {
+        self.sign(&format!("vorca-refresh\n{refresh_token}\n{issued_at}"))
+    }
+
+    fn sign(&self, text: &str) -> String {
         URL_SAFE_NO_PAD.encode(self.pair.sign(text.as_bytes()).as_ref())
     }
 

@@ -3,6 +3,7 @@
 //! crate of the platform but the contract; every process is started by path.
 
 pub mod analyst;
+pub mod attack;
 pub mod bench;
 pub mod chaos;
 pub mod client;

@@ -73,6 +73,8 @@ enum Command {
     Verify(launcher::verify::Options),
     /// Kill, freeze and take away processes and servers while tills sell; then verify
     Chaos(launcher::faults::ChaosOptions),
+    /// Try every row of the attack matrix, or make requests from the OpenAPI document, and show what came back
+    Attack(launcher::attack::Options),
     /// Leave the traces of bugs and show that verify names each (spoils this checkout's data)
     Plant,
     /// Measure the release build beside named peers, on a platform of its own
@@ -126,6 +128,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Replay { file, map, check: false } => return launcher::tools::replay(&file, &map),
         Command::Verify(options) => return launcher::verify::verify(&options),
         Command::Chaos(options) => return launcher::faults::chaos(&options),
+        Command::Attack(options) => return launcher::attack::attack(&options),
         Command::Bench(options) => return e2e::bench::bench(&options),
         Command::Plant => return launcher::faults::plant(),
         Command::Down => launcher::down()?,

@@ -45,9 +45,13 @@ impl Machine {
     /// Every server is in the cache, as after a set-up on another machine.
     fn fill_cache(&self) {
         let script = fs::read_to_string(dev()).unwrap();
-        for (name, variable) in
-            [("java", "JAVA"), ("kafka", "KAFKA"), ("registry", "REGISTRY"), ("clickhouse", "CLICKHOUSE")]
-        {
+        for (name, variable) in [
+            ("java", "JAVA"),
+            ("kafka", "KAFKA"),
+            ("registry", "REGISTRY"),
+            ("clickhouse", "CLICKHOUSE"),
+            ("fuzzer", "FUZZER"),
+        ] {
             let (_, after) = script.split_once(&format!("{variable}_VERSION=")).unwrap();
             let version = after.split_whitespace().next().unwrap();
             let folder = self.cache().join(format!("{name}-{version}"));
@@ -117,8 +121,8 @@ fn an_interrupt_ends_every_download_and_leaves_nothing_half_done() {
     let mut child = machine.prepare("").stderr(stderr).process_group(0).spawn().unwrap();
     let begun = || fs::read_to_string(machine.tools().join("begun")).unwrap_or_default().lines().count();
     let deadline = Instant::now() + Duration::from_secs(60);
-    while begun() < 4 {
-        assert!(Instant::now() < deadline, "{} of 4 downloads began", begun());
+    while begun() < 5 {
+        assert!(Instant::now() < deadline, "{} of 5 downloads began", begun());
         std::thread::sleep(Duration::from_millis(20));
     }
     // as a terminal does on Ctrl-C

@@ -125,7 +125,7 @@ impl Route {
     }
     /// Needs Idempotency-Key; a replay is 200 with the same bytes.
     pub(super) fn keyed(mut self) -> Self {
-        self.operation.header("Idempotency-Key", "1 to 255 visible characters, new for each act");
+        self.operation.keyed();
         self
     }
 }

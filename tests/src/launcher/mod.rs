@@ -1,5 +1,6 @@
 //! The commands of `./dev` that start, show and stop.
 
+pub mod attack;
 pub mod external;
 pub mod faults;
 pub mod test;

@@ -60,6 +60,8 @@ pub struct Layout {
     pub kafka_home: PathBuf,
     pub registry_home: PathBuf,
     pub clickhouse_home: PathBuf,
+    /// What makes requests from the OpenAPI document, as Python modules.
+    pub fuzzer_home: PathBuf,
     /// Removed when its supervisor ends.
     pub throwaway: bool,
     /// Its API refuses nobody for asking too often.
@@ -113,7 +115,8 @@ impl Layout {
             java_home: nowhere.clone(),
             kafka_home: nowhere.clone(),
             registry_home: nowhere.clone(),
-            clickhouse_home: nowhere,
+            clickhouse_home: nowhere.clone(),
+            fuzzer_home: nowhere,
             throwaway: true,
             is_unlimited: false,
         }
@@ -199,6 +202,7 @@ impl Layout {
             kafka_home: server("VORCA_KAFKA_HOME", "kafka-")?,
             registry_home: server("VORCA_REGISTRY_HOME", "registry-")?,
             clickhouse_home: server("VORCA_CLICKHOUSE_HOME", "clickhouse-")?,
+            fuzzer_home: server("VORCA_FUZZER_HOME", "fuzzer-")?,
             bin: binaries()?,
             checkout,
             run,

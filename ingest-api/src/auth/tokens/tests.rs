@@ -1,6 +1,7 @@
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
@@ -150,4 +151,78 @@ fn a_verified_token_ends_with_its_key() {
     assert!(tokens.verify(&token).is_some());
     tokens.set_ring(Ring::of(SigningKey::generate().unwrap()));
     assert_eq!(tokens.verify(&token), None);
+}
+
+/// Members of a header or of claims, with values of every kind.
+fn members() -> impl Strategy<Value = Value> {
+    let value = prop_oneof![
+        any::<i64>().prop_map(|it| json!(it)),
+        any::<f64>().prop_map(|it| json!(it)),
+        ".{0,20}".prop_map(|it| json!(it)),
+        Just(Value::Null),
+        Just(json!(["EdDSA", {}])),
+        Just(json!("vorca")),
+        Just(json!("at+jwt")),
+    ];
+    let name = prop::sample::select(vec![
+        "alg", "typ", "kid", "jku", "jwk", "x5u", "crit", "b64", "iss", "aud", "sub", "jti", "iat", "nbf", "exp",
+        "sid", "sv",
+    ]);
+    prop::collection::vec((name, value), 1..4)
+        .prop_map(|members| members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+}
+
+fn with(base: &Value, members: &Value) -> Value {
+    let mut all = base.clone();
+    for (name, value) in members.as_object().into_iter().flatten() {
+        all[name] = value.clone();
+    }
+    all
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_text_is_a_genuine_token_or_none(text in ".{0,300}", parts in prop::collection::vec("[A-Za-z0-9_-]{0,80}", 0..5)) {
+        let tokens = tokens();
+        prop_assert_eq!(tokens.verify(&text), None);
+        prop_assert_eq!(tokens.verify(&parts.join(".")), None);
+    }
+
+    #[test]
+    fn a_token_with_another_byte_is_none(at in any::<prop::sample::Index>(), by in "[A-Za-z0-9_.-]") {
+        let tokens = tokens();
+        let good = tokens.issue(Subject::User(UserId(Uuid::nil())), Uuid::nil(), 1).unwrap().access_token;
+        let at = at.index(good.len());
+        let damaged = format!("{}{by}{}", &good[..at], &good[at + 1..]);
+        // The last character of a signature has bits that mean nothing.
+        prop_assume!(damaged != good && at + 1 < good.len());
+        prop_assert_eq!(tokens.verify(&damaged), None);
+    }
+
+    #[test]
+    fn whatever_is_signed_is_none_or_says_what_it_was_signed_with(head in members(), body in members()) {
+        let tokens = tokens();
+        let (header, claims) = (with(&header(&tokens), &head), with(&claims(), &body));
+        if let Some(verified) = tokens.verify(&forged(&header, &claims.to_string())) {
+            prop_assert_eq!(serde_json::to_value(&verified).unwrap(), claims);
+            prop_assert!(verified.exp - verified.iat <= LIFETIME_SECONDS && verified.subject().is_some());
+            prop_assert_eq!(&header["alg"], "EdDSA");
+        }
+    }
+
+    #[test]
+    fn claims_come_back_as_they_were_signed(id: u128, session: u128, version: i32, kind in 0..4) {
+        let (tokens, id) = (tokens(), Uuid::from_u128(id));
+        let subject = match kind {
+            0 => Subject::User(UserId(id)),
+            1 => Subject::Enrolling(UserId(id)),
+            2 => Subject::Client(id),
+            _ => Subject::Terminal(TerminalId(id), LocationId(Uuid::from_u128(session))),
+        };
+        let issued = tokens.issue(subject, Uuid::from_u128(session), version).unwrap();
+        let claims = tokens.verify(&issued.access_token).unwrap();
+        prop_assert_eq!((claims.subject(), claims.sid, claims.sv), (Some(subject), Uuid::from_u128(session), version));
+    }
 }

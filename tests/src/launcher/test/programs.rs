@@ -16,10 +16,18 @@ use super::cargo;
 use crate::stack::Layout;
 
 /// Programs that start a platform of their own.
-const WITH_PLATFORM: [&str; 4] = ["e2e faults", "e2e canaries", "e2e operators", "e2e restore"];
+const WITH_PLATFORM: [&str; 5] = ["e2e faults", "e2e canaries", "e2e operators", "e2e attacks", "e2e restore"];
 /// These begin first: they take longest, and short ones fill the gaps.
-const LONGEST: [&str; 7] =
-    ["e2e faults", "ingest-api it", "e2e canaries", "e2e operators", "e2e restore", "runtime it", "e2e it"];
+const LONGEST: [&str; 8] = [
+    "e2e faults",
+    "ingest-api it",
+    "e2e canaries",
+    "e2e operators",
+    "e2e attacks",
+    "e2e restore",
+    "runtime it",
+    "e2e it",
+];
 /// What tells cargo to take some targets only.
 const SELECTIONS: [&str; 11] = [
     "--lib",
