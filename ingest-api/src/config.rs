@@ -100,10 +100,11 @@ pub struct Ledger {
     pub log: Log,
 }
 
-/// Tasks that need Kafka alone: `redrive`.
+/// `ingest-api redrive`: Kafka, and Postgres for the row of the audit log.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Topics {
+pub struct Redrive {
+    pub postgres: Postgres,
     pub kafka: Kafka,
     #[serde(default)]
     pub log: Log,
@@ -126,4 +127,45 @@ pub struct Keys {
     pub auth: Auth,
     #[serde(default)]
     pub log: Log,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECRET: &str = "never-to-be-shown";
+
+    /// Every section that holds a secret, as it may end up in a log line.
+    #[test]
+    fn a_configuration_shows_none_of_its_secrets() {
+        let url = |scheme: &str| format!("{scheme}://u:{SECRET}@h:1/0");
+        let vars = |more: &[(&str, &str)]| {
+            let all = [
+                ("POSTGRES__URL", url("postgres")),
+                ("KAFKA__BROKERS", "h:1".to_owned()),
+                ("REGISTRY__URL", "http://h:1".to_owned()),
+                ("CLICKHOUSE__URL", "http://h:1".to_owned()),
+                ("CLICKHOUSE__USER", "u".to_owned()),
+                ("CLICKHOUSE__PASSWORD", SECRET.to_owned()),
+            ];
+            let more = more.iter().map(|(name, value)| (*name, (*value).to_owned()));
+            let all = all.into_iter().chain(more);
+            all.map(|(name, value)| (format!("VORCA__{name}").into(), value.into())).collect::<Vec<_>>()
+        };
+        let process: All = runtime::config::from_vars(vars(&[
+            ("HTTP__LISTEN", "127.0.0.1:0"),
+            ("ADMIN__LISTEN", "127.0.0.1:0"),
+            ("AUDIT__SIGNING_KEY", SECRET),
+            ("AUTH__SIGNING_KEY", SECRET),
+            ("PRIVACY__VAULT_URL", &url("postgres")),
+            ("PRIVACY__MASTER_KEYS", SECRET),
+            ("PRIVACY__LOOKUP_KEY", SECRET),
+        ]))
+        .unwrap();
+        let check: Verify =
+            runtime::config::from_vars(vars(&[("REDIS__URL", &url("redis")), ("AUDIT__PUBLIC_KEYS", "k")])).unwrap();
+        for shown in [format!("{process:?} {process:#?}"), format!("{check:?} {check:#?}")] {
+            assert!(shown.contains("brokers") && !shown.contains(SECRET), "{shown}");
+        }
+    }
 }

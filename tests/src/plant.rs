@@ -55,6 +55,7 @@ const BUGS: &[Bug] = &[
     ("a day of products counted twice in its mart", "I18"),
     ("a row of the audit log was changed afterwards", "I19"),
     ("an act left no row in the audit log", "I21"),
+    ("a session has two live refresh tokens", "I22"),
 ];
 
 /// Plants every bug and verifies after every few. `journal` is the tills' journal of this platform.

@@ -25,7 +25,7 @@ const LIST: &str = "audit";
 const FILTER_CHARS_MAX: usize = 200;
 /// Acts of the technical role's own field: nothing about money, stock or people's data. The refusals of what that role
 /// may do come on top.
-const TECHNICAL: [&str; 5] = ["audit.%", "auth.%", "epoch.%", "location.%", "terminal.%"];
+const TECHNICAL: [&str; 6] = ["audit.%", "auth.%", "epoch.%", "location.%", "records.%", "terminal.%"];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
