@@ -22,6 +22,7 @@ use crate::access::{Permission, Principal};
 use crate::app::AppState;
 use crate::context::Context;
 use crate::error::ApiError;
+use crate::operator::Operator;
 
 /// Who asked for what, kept until the outcome is known.
 #[derive(Debug, Clone)]
@@ -84,6 +85,10 @@ impl<'a> Entry<'a> {
             terminal: None,
             is_refused: false,
         }
+    }
+    /// An act of somebody at the command line.
+    pub fn of_operator(by: &Operator, action: &'a str, target: String) -> Self {
+        Entry { role: by.to_string(), ..Entry::of_task(action, target) }
     }
     pub fn refused(mut self) -> Self {
         self.is_refused = true;

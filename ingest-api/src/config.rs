@@ -107,10 +107,11 @@ pub struct Ledger {
     pub log: Log,
 }
 
-/// Tasks that need Kafka alone: `redrive`.
+/// `ingest-api redrive`: Kafka, and Postgres for the row of the audit log.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Topics {
+pub struct Redrive {
+    pub postgres: Postgres,
     pub kafka: Kafka,
     #[serde(default)]
     pub log: Log,

@@ -10,13 +10,15 @@ use ingest_api::audit::proof;
 use ingest_api::audit::signing::{PublicKeys, Signer};
 use ingest_api::card_filter::Field;
 use ingest_api::card_filter::rate::rate;
+use ingest_api::operator::{Name, Operator};
 use ingest_api::privacy::rotate::rotate;
+use ingest_api::redrive::Redrive;
 use ingest_api::relay::replay::{self, Replay};
 use ingest_api::serve::Extras;
 use ingest_api::worker::{epoch, retire};
 use ingest_api::{auth, config, migrate, openapi, privacy, relay, serve, verify, worker};
 use runtime::config::load;
-use runtime::dead_letter::{Filter, redrive};
+use runtime::dead_letter::Filter;
 use runtime::lifecycle::{DRAIN_BUDGET, Shutdown, exit_code, say};
 use runtime::ops::{self, Health};
 use runtime::pg::{Limits, Writer, pool_with};
@@ -90,6 +92,9 @@ enum Role {
         key: Option<String>,
         #[arg(long, default_value_t = 1_000)]
         limit: usize,
+        /// Who you are, where several people share the account; the audit log names the account either way
+        #[arg(long)]
+        by: Option<Name>,
     },
     /// Prints a new key for VORCA__PRIVACY__MASTER_KEYS or VORCA__PRIVACY__LOOKUP_KEY
     NewKey,
@@ -143,6 +148,9 @@ enum RelayTask {
         /// Begin where a stream first has a record for this topic; what follows comes again whole, in order
         #[arg(long)]
         topic: Option<String>,
+        /// Who you are, where several people share the account; the audit log names the account either way
+        #[arg(long)]
+        by: Option<Name>,
     },
 }
 
@@ -166,7 +174,11 @@ enum Task {
         restored_epochs: Vec<i64>,
     },
     /// After a restore: retires what the compacted topics hold of entities that the ledger does not have
-    Retire,
+    Retire {
+        /// Who you are, where several people share the account; the audit log names the account either way
+        #[arg(long)]
+        by: Option<Name>,
+    },
 }
 
 #[tokio::main]
@@ -175,8 +187,8 @@ async fn main() -> ExitCode {
     match Arguments::parse().role {
         Role::Serve => exit_code(run_serve().await),
         Role::Relay { task: None } => exit_code(run_relay().await),
-        Role::Relay { task: Some(RelayTask::Replay { from, stream, topic }) } => {
-            exit_code(run_replay(Replay { from, stream, topic }).await)
+        Role::Relay { task: Some(RelayTask::Replay { from, stream, topic, by }) } => {
+            exit_code(run_replay(Replay { from, stream, topic }, Operator::here(by)).await)
         }
         Role::Worker { task: None } => exit_code(run_worker().await),
         Role::Worker { task: Some(Task::Verify { json, journal, chain, drain, restored_epochs }) } => {
@@ -186,15 +198,16 @@ async fn main() -> ExitCode {
                 Err(error) => exit_code(Err(error)),
             }
         }
-        Role::Worker { task: Some(Task::Retire) } => exit_code(run_retire().await),
+        Role::Worker { task: Some(Task::Retire { by }) } => exit_code(run_retire(Operator::here(by)).await),
         Role::All => exit_code(run_all().await),
         Role::Migrate => exit_code(run_migrate().await),
         Role::CreateOwner { login, json } => exit_code(create_owner(&login, json).await),
         Role::ResetSignIn { login, json } => exit_code(reset_sign_in(&login, json).await),
         Role::Keys { task: KeysTask::Rotate { at_once } } => exit_code(rotate_keys(at_once).await),
         Role::RaiseEpoch { reason } => exit_code(raise_epoch(&reason).await),
-        Role::Redrive { topic, group, code, key, limit } => {
-            exit_code(run_redrive(&topic, &group, Filter { error_code: code, key, ..Filter::default() }, limit).await)
+        Role::Redrive { topic, group, code, key, limit, by } => {
+            let filter = Filter { error_code: code, key, ..Filter::default() };
+            exit_code(run_redrive(Redrive { topic, group, filter, limit }, Operator::here(by)).await)
         }
         Role::NewKey => exit_code(say(privacy::new_key()).map_err(Into::into)),
         Role::RotateMasterKey => exit_code(rotate_master_key().await),
@@ -348,25 +361,24 @@ async fn raise_epoch(reason: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn run_replay(replay: Replay) -> anyhow::Result<()> {
+async fn run_replay(replay: Replay, by: Operator) -> anyhow::Result<()> {
     let cfg: config::Ledger = load()?;
     runtime::telemetry::init("ingest-api-replay", &cfg.log);
-    let pool = ledger(&cfg)?.pool().clone();
-    Ok(say(replay.run(&mut *pool.acquire().await?).await?)?)
+    Ok(say(replay.run(&ledger(&cfg)?, by).await?)?)
 }
 
-async fn run_retire() -> anyhow::Result<()> {
+async fn run_retire(by: Operator) -> anyhow::Result<()> {
     let cfg: config::Migrate = load()?;
     runtime::telemetry::init("ingest-api-retire", &cfg.log);
     let ledger = ledger(&config::Ledger { postgres: cfg.postgres, log: cfg.log })?;
-    Ok(say(serde_json::to_string(&retire::retire(&ledger, &cfg.kafka, &cfg.registry).await?)?)?)
+    Ok(say(serde_json::to_string(&retire::retire(&ledger, &cfg.kafka, &cfg.registry, by).await?)?)?)
 }
 
-async fn run_redrive(topic: &str, group: &str, filter: Filter, limit: usize) -> anyhow::Result<()> {
-    let cfg: config::Topics = load()?;
+async fn run_redrive(redrive: Redrive, by: Operator) -> anyhow::Result<()> {
+    let cfg: config::Redrive = load()?;
     runtime::telemetry::init("ingest-api-redrive", &cfg.log);
-    let done = redrive(&cfg.kafka, topic, group, &filter, limit).await?;
-    Ok(say(format_args!("{} dead letters read, {} matched, {} published again", done.read, done.matched, done.sent))?)
+    let ledger = ledger(&config::Ledger { postgres: cfg.postgres, log: cfg.log })?;
+    Ok(say(redrive.run(&ledger, &cfg.kafka, by).await?)?)
 }
 
 /// Neither configuration nor network: what a customer can run.

@@ -3,7 +3,8 @@
 //!
 //! A card number is 13 to 19 digits with an issuer's prefix and the right check digit (Luhn), alone or in groups: with
 //! blanks, dashes or underscores between the groups, or one and the same mark between groups as cards have them. Digits
-//! of every script count. A longer run of digits is no card number, unless it is one with expiry or security code glued
+//! of every script count, and letters and digits in another form (full-width, mathematical, in circles) are the plain ones
+//! (NFKC). A longer run of digits is no card number, unless it is one with expiry or security code glued
 //! to its end.
 
 mod code;
@@ -17,6 +18,7 @@ use std::ops::Range;
 pub use code::is_code_name;
 
 use digits::digit;
+use unicode_normalization::{IsNormalized, UnicodeNormalization as _, is_nfkc_quick};
 
 /// Shorter and longer numbers are no card numbers.
 const LENGTHS: std::ops::RangeInclusive<usize> = 13..=19;
@@ -27,7 +29,21 @@ pub const MASK: &str = "[masked]";
 
 /// Whether the text holds a card number or a labelled security code.
 pub fn is_in(text: &str) -> bool {
-    first_number(text).is_some() || code::is_in(text)
+    if first_number(text).is_some() {
+        return true;
+    }
+    match plain(text) {
+        Cow::Borrowed(text) => code::is_in(text),
+        Cow::Owned(text) => first_number(&text).is_some() || code::is_in(&text),
+    }
+}
+
+/// The text in NFKC; borrowed when it is that already, as nearly every text is.
+fn plain(text: &str) -> Cow<'_, str> {
+    if text.is_ascii() || is_nfkc_quick(text.chars()) == IsNormalized::Yes {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(text.nfkc().collect())
 }
 
 /// The text with each card number replaced by [`MASK`]; UUIDs stay whole.

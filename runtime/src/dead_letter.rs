@@ -76,51 +76,65 @@ impl Filter {
     }
 }
 
-/// What a redrive did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Redriven {
+/// Dead letters that are to come back; nothing was published yet.
+#[derive(Debug)]
+pub struct Redrive {
     /// Letters in the dead-letter topic.
     pub read: u64,
     /// Those the filter takes.
     pub matched: u64,
-    /// Those published again.
-    pub sent: u64,
+    topic: String,
+    group: String,
+    records: Vec<OutRecord>,
 }
 
-/// Publishes dead letters of `group` again to `topic`: original partition, key, bytes and headers (so `ce_id`
-/// is kept), at most `limit` of them, oldest first per partition. The letters stay where they are, and other
-/// groups of the topic see the records again: both are harmless, since readers recognise what they have.
-pub async fn redrive(
+/// Finds the dead letters of `group` from `topic` that the filter takes: at most `limit` of them, oldest first per
+/// partition.
+pub async fn find(
     kafka: &config::Kafka,
     topic: &str,
     group: &str,
     filter: &Filter,
     limit: usize,
-) -> anyhow::Result<Redriven> {
+) -> anyhow::Result<Redrive> {
     let source = topics::dead_letter(topic, group);
     let counts = partition_counts(kafka).await?;
     let partitions = *counts.get(&source).with_context(|| format!("topic {source} does not exist"))?;
     let all: Vec<i32> = (0..partitions).collect();
-    let mut done = Redriven::default();
-    let mut again = Vec::new();
+    let mut found =
+        Redrive { read: 0, matched: 0, topic: topic.to_owned(), group: group.to_owned(), records: Vec::new() };
     read_to_end(kafka, &source, &all, |letter| {
-        done.read += 1;
+        found.read += 1;
         if filter.takes(&letter) {
-            done.matched += 1;
-            if again.len() < limit {
-                again.push(original(&letter, topic));
+            found.matched += 1;
+            if found.records.len() < limit {
+                found.records.push(original(&letter, topic));
             }
         }
     })
     .await?;
-    let producer = Producer::new(kafka)?;
-    for batch in again.chunks(REDRIVE_BATCH) {
-        producer.send_all(batch).await.with_context(|| format!("redriving to {topic}"))?;
-        done.sent += batch.len() as u64;
+    Ok(found)
+}
+
+impl Redrive {
+    /// How many are to come back.
+    pub fn count(&self) -> usize {
+        self.records.len()
     }
-    metrics::counter!(names::DEAD_LETTERS_REDRIVEN, "group" => group.to_owned(), "topic" => topic.to_owned())
-        .increment(done.sent);
-    Ok(done)
+
+    /// Publishes them again: original partition, key, bytes and headers (so `ce_id` is kept). The letters stay where
+    /// they are, and other groups of the topic see the records again: both are harmless, since readers recognise what
+    /// they have.
+    pub async fn publish(self, kafka: &config::Kafka) -> anyhow::Result<()> {
+        let Redrive { topic, group, records, .. } = self;
+        let producer = Producer::new(kafka)?;
+        let sent = metrics::counter!(names::DEAD_LETTERS_REDRIVEN, "group" => group, "topic" => topic.clone());
+        for batch in records.chunks(REDRIVE_BATCH) {
+            producer.send_all(batch).await.with_context(|| format!("redriving to {topic}"))?;
+            sent.increment(batch.len() as u64);
+        }
+        Ok(())
+    }
 }
 
 fn original(letter: &Record, topic: &str) -> OutRecord {

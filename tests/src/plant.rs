@@ -57,6 +57,7 @@ const BUGS: &[Bug] = &[
     ("an act left no row in the audit log", "I21"),
     ("a discount beyond the limit needed no approval", "I21"),
     ("a discount was not counted", "I20"),
+    ("a session has two live refresh tokens", "I22"),
 ];
 
 /// Plants every bug and verifies after every few. `journal` is the tills' journal of this platform.

@@ -72,9 +72,11 @@ async fn unreadable_records_stop_nobody(platform: &Platform) {
     platform.agrees("with dead letters").await;
 
     let mut redrive = platform.stack.job("ingest-api", Job::Redrive);
-    redrive.args(["redrive", "--topic", topics::MOVEMENTS.name, "--group", STOCK_PROCESSOR.name]);
+    redrive.args(["redrive", "--topic", topics::MOVEMENTS.name, "--group", STOCK_PROCESSOR.name, "--by", "Anna"]);
     let said = succeed(redrive).await;
     assert!(said.contains("3 dead letters read, 3 matched, 3 published again"), "{said}");
+    let redriven = format!("topic/{}", topics::MOVEMENTS.name);
+    assert_eq!(platform.audited("records.redrive").await, [(redriven, "3 dead letters of vorca.stock".to_owned())]);
     for group in [STOCK_PROCESSOR, CLICKHOUSE_SINK] {
         let letters = platform.letters(group.name, 2 * spoilt.len()).await;
         for one in &spoilt {
@@ -138,7 +140,11 @@ async fn a_replay_repeats_what_was_published(platform: &Platform) {
     let known = platform.metric("stock", "vorca_processor_events_total", Some(("outcome", "replayed"))).await;
 
     let id = stream.to_string();
-    let said = succeed(platform.replay(&["--from", "1", "--stream", &id, "--topic", topics::MOVEMENTS.name])).await;
+    assert_eq!(platform.audited("records.replay").await, [], "what is refused is no act");
+    let topic = topics::MOVEMENTS.name;
+    let said = succeed(platform.replay(&["--from", "1", "--stream", &id, "--topic", topic, "--by", "Anna"])).await;
+    let row = (format!("stream/{id}"), format!("from 1, topic {topic}"));
+    assert_eq!(platform.audited("records.replay").await, [row]);
     assert!(said.contains(&format!("stream {id}: acts")) && said.contains("are published again"), "{said}");
     assert!(acts > 0 && !wanted.is_empty());
     eventually("every record of the location comes again", async || {
@@ -262,6 +268,14 @@ impl Platform {
         let mut command = self.stack.job("ingest-api", Job::CreateOwner);
         command.args(["relay", "replay"]).args(arguments);
         command
+    }
+
+    /// Target and reason of the rows that this act of Anna's left in the audit log.
+    async fn audited(&self, action: &str) -> Vec<(String, String)> {
+        let mut pg = PgConnection::connect(&self.endpoints.postgres).await.unwrap();
+        let query = "select target, reason from audit_log
+                      where action = $1 and starts_with(actor_role, 'operator Anna as ') order by recorded_at";
+        sqlx::query_as(query).bind(action).fetch_all(&mut pg).await.unwrap()
     }
 
     /// The dead letters of a group, once there are as many.

@@ -70,6 +70,7 @@ async fn after_a_restore_all_stores_agree_and_nothing_of_the_lost_time_line_is_l
     assert_eq!(again.seen(&endpoints).await, [1, 1, 2, 1, 3]);
     let retired = retire(&stack).await;
     assert!(retired.values().all(|count| *count == 0), "nothing is retired twice: {retired:?}");
+    assert_retiring_is_audited(&stack).await;
     step("restore: stop", tokio::task::spawn_blocking(move || stack.shutdown())).await.unwrap().unwrap();
 }
 
@@ -249,6 +250,19 @@ async fn job(stack: &Stack, binary: &str, job: Job, arguments: &[&str], input: &
 async fn retire(stack: &Stack) -> BTreeMap<String, u64> {
     let (printed, _) = job(stack, "ingest-api", Job::Migrate, &["worker", "retire"], "").await;
     serde_json::from_str(&printed).unwrap()
+}
+
+/// Each time something was retired there is one row, which names the account; none for nothing.
+async fn assert_retiring_is_audited(stack: &Stack) {
+    let mut pg = PgConnection::connect(&stack.endpoints().unwrap().postgres).await.unwrap();
+    let rows: Vec<(String, String)> =
+        sqlx::query_as("select actor_role, reason from audit_log where action = 'records.retire' order by recorded_at")
+            .fetch_all(&mut pg)
+            .await
+            .unwrap();
+    assert!(!rows.is_empty() && rows.iter().all(|(by, _)| by.starts_with("operator ")), "{rows:?}");
+    let counts = rows.iter().map(|(_, reason)| serde_json::from_str::<BTreeMap<String, u64>>(reason).unwrap());
+    assert!(counts.into_iter().all(|counts| counts.values().any(|count| *count > 0)), "{rows:?}");
 }
 
 /// Whether all stores agree within `drain`, and what `verify` found.

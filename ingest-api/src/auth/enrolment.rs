@@ -122,19 +122,24 @@ pub async fn enrol(
         .writer
         .write((new, context), |tx, (new, context)| Box::pin(async move { bind(tx, new, context).await }))
         .await?;
-    json_response(StatusCode::CREATED, &enrolled)
+    json_response(StatusCode::CREATED, &enrolled.ok_or_else(ApiError::unauthenticated)?)
 }
 
-async fn bind(tx: &mut PgTx, new: &NewEnrolment, context: &Context) -> Result<Enrolled, ApiError> {
+/// None is a refusal, whose row in the audit log is kept.
+async fn bind(tx: &mut PgTx, new: &NewEnrolment, context: &Context) -> Result<Option<Enrolled>, ApiError> {
     let key = new.key().ok_or_else(ApiError::unauthenticated)?;
     let terminal_id: Option<Uuid> = sqlx::query_scalar(
-        "update enrolment_codes set used_at = now()
-         where code_hash = $1 and used_at is null and expires_at > now() returning terminal_id",
+        "update enrolment_codes c set used_at = now() from terminals t
+         where c.code_hash = $1 and c.used_at is null and c.expires_at > now()
+           and t.terminal_id = c.terminal_id and t.is_active returning c.terminal_id",
     )
     .bind(&hash(&new.code)[..])
     .fetch_optional(&mut **tx)
     .await?;
-    let terminal_id = terminal_id.ok_or_else(ApiError::unauthenticated)?;
+    let Some(terminal_id) = terminal_id else {
+        record_refusal(tx, new, context).await?;
+        return Ok(None);
+    };
     // A second device goes on in a new receipt series: what the first one still holds cannot collide.
     let location_id: Option<Uuid> = sqlx::query_scalar(
         "update terminals set device_public_key = $2, enrolled_at = now(), version = version + 1,
@@ -151,7 +156,23 @@ async fn bind(tx: &mut PgTx, new: &NewEnrolment, context: &Context) -> Result<En
     let device = Principal::Terminal { terminal_id: TerminalId(terminal_id), location_id };
     let entry = Entry::done(&device, "terminal.enrol", format!("terminal/{terminal_id}")).at(location_id);
     audit::record(tx, context, entry).await?;
-    Ok(db::numbers(tx, terminal_id).await?)
+    Ok(Some(db::numbers(tx, terminal_id).await?))
+}
+
+/// The terminal stands in the row where the code once was one of its own; the code itself never does.
+async fn record_refusal(tx: &mut PgTx, new: &NewEnrolment, context: &Context) -> Result<(), sqlx::Error> {
+    let known: Option<(Uuid, Uuid)> = sqlx::query_as(
+        "select terminal_id, location_id from enrolment_codes join terminals using (terminal_id) where code_hash = $1",
+    )
+    .bind(&hash(&new.code)[..])
+    .fetch_optional(&mut **tx)
+    .await?;
+    let target = known.map_or("terminals".to_owned(), |(terminal_id, _)| format!("terminal/{terminal_id}"));
+    let mut entry = Entry::of_task("terminal.enrol", target).refused();
+    entry.location = known.map(|(_, location_id)| LocationId(location_id));
+    entry.reason =
+        if known.is_some() { "the code is used or expired, or the terminal is not active" } else { "no such code" };
+    audit::record(tx, context, entry).await
 }
 
 /// `POST /terminals/{terminal_id}/retire`: the device that is bound now is worth nothing from now on, for instance because

@@ -8,6 +8,8 @@ use schemas::money::storable;
 use schemas::time::Timestamp;
 use uuid::Uuid;
 
+use crate::audit::{self, Entry};
+use crate::context::Context;
 use crate::db::loyalty::{self as db, AccountRow, LotRow};
 use crate::db::outbox::{self, Act};
 use crate::db::profiles;
@@ -171,6 +173,9 @@ pub async fn follow_merges(writer: &Writer, limit: i64) -> Result<usize, ApiErro
 async fn follow(tx: &mut PgTx, from: Uuid, to: Uuid) -> Result<(), ApiError> {
     lock_company(tx).await?;
     if let Some(moved) = transfer(tx, from, to, UserId::NIL, "").await? {
+        let cause = moved.act.cause_id.to_string();
+        let entry = Entry::of_task("member.points", format!("member/{to} member/{from}")).because(&cause);
+        audit::record(tx, &Context::of_task("follow-merges"), entry).await?;
         outbox::append(tx, &moved.act, moved.epoch, moved.at).await?;
     }
     Ok(())

@@ -5,13 +5,17 @@
 use std::fmt;
 use std::str::FromStr;
 
-use chrono::{DateTime, Utc};
-use schemas::ids::COMPANY_STREAM;
+use chrono::{DateTime, SecondsFormat, Utc};
+use runtime::pg::{PgTx, WriteFailure, Writer};
+use schemas::ids::{COMPANY_STREAM, LocationId};
 use schemas::topics;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use crate::audit::{self, Entry};
+use crate::context::Context;
 use crate::db::relay::{self as db, Rewound};
+use crate::operator::Operator;
 
 /// From where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +36,15 @@ impl FromStr for From {
         DateTime::parse_from_rfc3339(text)
             .map(|time| From::Time(time.to_utc()))
             .map_err(|_| "neither a number nor a time like 2026-11-22T08:00:00Z".to_owned())
+    }
+}
+
+impl fmt::Display for From {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            From::Number(number) => write!(f, "{number}"),
+            From::Time(time) => f.write_str(&time.to_rfc3339_opts(SecondsFormat::AutoSi, true)),
+        }
     }
 }
 
@@ -84,14 +97,34 @@ pub enum Refusal {
     Database(#[from] sqlx::Error),
 }
 
+impl WriteFailure for Refusal {
+    fn sqlstate(&self) -> Option<String> {
+        if let Refusal::Database(error) = self { error.sqlstate() } else { None }
+    }
+}
+
 /// What was set back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Replayed(pub Vec<Rewound>);
 
 impl Replay {
-    /// Sets the progress of the streams concerned back, all at once or not at all. The leader, whichever process that
-    /// is, begins within its poll; none has to be stopped.
-    pub async fn run(&self, conn: &mut PgConnection) -> Result<Replayed, Refusal> {
+    /// Sets the progress of the streams concerned back, all at once or not at all, with a row of the audit log that
+    /// names the operator. The leader, whichever process that is, begins within its poll; none has to be stopped.
+    pub async fn run(self, writer: &Writer, by: Operator) -> Result<Replayed, Refusal> {
+        writer
+            .write((self, by), |tx, (replay, by)| {
+                Box::pin(async move {
+                    let replayed = replay.rewind(tx).await?;
+                    if !replayed.0.is_empty() {
+                        replay.record(tx, by).await?;
+                    }
+                    Ok(replayed)
+                })
+            })
+            .await
+    }
+
+    async fn rewind(&self, conn: &mut PgConnection) -> Result<Replayed, Refusal> {
         let (number, since) = match self.from {
             From::Number(number) => (Some(number), None),
             From::Time(time) => (None, Some(time)),
@@ -111,6 +144,16 @@ impl Replay {
         let rewound =
             db::rewind(conn, self.stream.map(|stream| stream.0), number, since, self.topic.as_deref()).await?;
         Ok(Replayed(rewound))
+    }
+
+    async fn record(&self, tx: &mut PgTx, by: &Operator) -> Result<(), sqlx::Error> {
+        let target = self.stream.map_or("streams".to_owned(), |stream| format!("stream/{stream}"));
+        let topic = self.topic.as_ref().map(|topic| format!(", topic {topic}")).unwrap_or_default();
+        let reason = format!("from {}{topic}", self.from);
+        let mut entry = Entry::of_operator(by, "records.replay", target).because(&reason);
+        let of_location = self.stream.filter(|stream| stream.0 != COMPANY_STREAM.0);
+        entry.location = of_location.map(|stream| LocationId(stream.0));
+        audit::record(tx, &Context::of_task("relay-replay"), entry).await
     }
 }
 

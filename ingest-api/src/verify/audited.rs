@@ -31,7 +31,8 @@ const ACTS: &[(&str, &str, &str)] = &[
             select from audit_log a where a.target = 'terminal/' || t.terminal_id and a.action = 'terminal.create')
          union all
          select format('terminal %s: enrolled', terminal_id) from terminals t where enrolled_at is not null and not exists (
-            select from audit_log a where a.target = 'terminal/' || t.terminal_id and a.action = 'terminal.enrol')
+            select from audit_log a where a.target = 'terminal/' || t.terminal_id and a.action = 'terminal.enrol'
+               and a.outcome = 'done')
          union all
          select format('location %s', location_id) from locations l where not exists (
             select from audit_log a where a.target = 'location/' || l.location_id and a.action = 'location.create')
@@ -49,6 +50,14 @@ const ACTS: &[(&str, &str, &str)] = &[
          select format('member %s: erased', customer_id) from customers c where erased_at is not null and not exists (
             select from audit_log a where a.action = 'member.erase' and a.outcome = 'done'
                and a.target = 'member/' || coalesce(c.merged_into, c.customer_id))",
+    ),
+    (
+        "each move of points after a merge has its row",
+        "select count(*) from loyalty_entries where kind = 'merge_out' and actor = '00000000-0000-0000-0000-000000000000'",
+        "select format('points of account %s version %s', account_id, version) from loyalty_entries e
+          where kind = 'merge_out' and actor = '00000000-0000-0000-0000-000000000000' and not exists (
+            select from audit_log a where a.action = 'member.points' and a.outcome = 'done'
+               and a.reason = e.cause_id::text)",
     ),
     (
         "each epoch was raised by an act",

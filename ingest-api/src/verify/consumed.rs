@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use anyhow::Context;
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use schemas::codec::{Codec, DecodeError};
 use schemas::topics::groups::{self, Group};
 use schemas::topics::{Topic, dead_letter};
@@ -12,7 +13,7 @@ use sinks::withdraw::Cuts;
 
 use super::clickhouse::ClickHouse;
 use super::effects::{self, Effect, Effects};
-use super::topics::read;
+use super::topics::{SIDE_BY_SIDE, read};
 use super::{Report, Stores};
 
 /// Partition and offset of a record.
@@ -29,7 +30,9 @@ struct Account {
     dead: u64,
     /// Not read by the group yet.
     waiting: u64,
-    swallowed: Vec<String>,
+    swallowed: u64,
+    /// What was swallowed, and dead letters of unknown origin.
+    wrong: Vec<String>,
 }
 
 /// What a group made of a topic, as its stores and its dead letters tell.
@@ -87,7 +90,8 @@ impl Ledger {
 
     fn swallowed(&mut self, (partition, offset): Place, name: &str, why: &str) {
         let text = format!("partition {partition} offset {offset} ({name}): {why}, and there is no dead letter");
-        self.account.swallowed.push(text);
+        self.account.swallowed += 1;
+        self.account.wrong.push(text);
     }
 }
 
@@ -98,35 +102,11 @@ pub async fn check(stores: &Stores, report: &mut Report) -> anyhow::Result<()> {
     let cuts = effects::cuts(&clickhouse).await?;
     for group in groups::ALL {
         let (mut compared, mut differing) = (0, Vec::new());
-        for topic in group.topics {
-            let mut found = Vec::new();
-            // The offsets first: what they cover had its effect before they were committed.
-            let committed = runtime::kafka::committed(&stores.kafka, group.name, topic.name, topic.partitions).await?;
-            let dead = letters(stores, group, topic, &mut found).await?;
-            let effects = Effects::of(stores, &clickhouse, &codec, group, topic)
-                .await
-                .with_context(|| format!("what {} made of {}", group.name, topic.name))?;
-            let cuts = if group.name == groups::CLICKHOUSE_SINK.name { cuts.clone() } else { Cuts::default() };
-            let (seen, account) = (HashSet::new(), Account::default());
-            let mut ledger = Ledger { committed, dead, effects, cuts, seen, account };
-            let mut reading = read(stores, topic.name, topic.partitions);
-            while let Some(record) = reading.next().await? {
-                let said = match &record.payload {
-                    None if effects::wants_payload(group) => Said::Malformed("a tombstone".to_owned()),
-                    None => Said::Nothing,
-                    Some(payload) => match effects::wanted(&codec, group, topic, payload).await {
-                        Ok(effect) => Said::Effect(effect),
-                        Err(DecodeError::Malformed(why)) => Said::Malformed(why),
-                        Err(error) => return Err(error).context("decoding records for I26"),
-                    },
-                };
-                let name = record.headers.get_str("ce_id").unwrap_or("no event id");
-                ledger.book((record.partition, record.offset), said, name);
-            }
-            let account = ledger.account;
+        let accounts = group.topics.iter().map(|topic| account(stores, &clickhouse, &codec, &cuts, (group, topic)));
+        let mut accounts = stream::iter(accounts).buffered(SIDE_BY_SIDE);
+        while let Some((account, topic)) = accounts.try_next().await? {
             compared += account.consumed;
-            found.extend(account.swallowed.iter().cloned());
-            differing.extend(found.into_iter().map(|text| format!("{} of {}: {text}", group.name, topic.name)));
+            differing.extend(account.wrong.iter().map(|text| format!("{} of {}: {text}", group.name, topic.name)));
             report.notes.push(account.note(group, topic));
         }
         report.add("I26", claim(group), compared, differing);
@@ -134,14 +114,48 @@ pub async fn check(stores: &Stores, report: &mut Report) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What became of the records of one topic in one group.
+async fn account<'a>(
+    stores: &Stores,
+    clickhouse: &ClickHouse,
+    codec: &Codec,
+    cuts: &Cuts,
+    (group, topic): (&Group, &'a Topic),
+) -> anyhow::Result<(Account, &'a Topic)> {
+    // The offsets first: what they cover had its effect before they were committed.
+    let committed = runtime::kafka::committed(&stores.kafka, group.name, topic.name, topic.partitions).await?;
+    let (dead, wrong) = letters(stores, group, topic).await?;
+    let effects = Effects::of(stores, clickhouse, codec, group, topic)
+        .await
+        .with_context(|| format!("what {} made of {}", group.name, topic.name))?;
+    let cuts = if group.name == groups::CLICKHOUSE_SINK.name { cuts.clone() } else { Cuts::default() };
+    let account = Account { wrong, ..Account::default() };
+    let mut ledger = Ledger { committed, dead, effects, cuts, seen: HashSet::new(), account };
+    let mut reading = read(stores, topic.name, topic.partitions);
+    while let Some(record) = reading.next().await? {
+        let said = match &record.payload {
+            None if effects::wants_payload(group) => Said::Malformed("a tombstone".to_owned()),
+            None => Said::Nothing,
+            Some(payload) => match effects::wanted(codec, group, topic, payload).await {
+                Ok(effect) => Said::Effect(effect),
+                Err(DecodeError::Malformed(why)) => Said::Malformed(why),
+                Err(error) => return Err(error).context("decoding records for I26"),
+            },
+        };
+        let name = record.headers.get_str("ce_id").unwrap_or("no event id");
+        ledger.book((record.partition, record.offset), said, name);
+    }
+    Ok((ledger.account, topic))
+}
+
 impl Account {
     fn note(&self, group: &Group, topic: &Topic) -> String {
-        let Account { consumed, applied, replayed, withdrawn, dead, waiting, swallowed } = self;
+        let Account { consumed, applied, replayed, withdrawn, dead, waiting, swallowed, wrong: _ } = self;
         let mut text = format!(
             "I26 {} of {}: {consumed} consumed = {applied} applied + {replayed} replayed + {dead} dead-lettered",
             group.name, topic.name
         );
-        for (count, what) in [(*withdrawn, "withdrawn"), (swallowed.len() as u64, "UNACCOUNTED")] {
+        for (count, what) in [(*withdrawn, "withdrawn"), (*swallowed, "UNACCOUNTED")] {
             if count > 0 {
                 text.push_str(&format!(" + {count} {what}"));
             }
@@ -163,15 +177,10 @@ fn claim(group: &Group) -> &'static str {
     }
 }
 
-/// Origins of the dead letters of a group. A letter that does not say where it came from is named.
-async fn letters(
-    stores: &Stores,
-    group: &Group,
-    topic: &Topic,
-    found: &mut Vec<String>,
-) -> anyhow::Result<HashSet<Place>> {
+/// Origins of the dead letters of a group; and, named, the letters that do not say where they came from.
+async fn letters(stores: &Stores, group: &Group, topic: &Topic) -> anyhow::Result<(HashSet<Place>, Vec<String>)> {
     let name = dead_letter(topic.name, group.name);
-    let mut origins = HashSet::new();
+    let (mut origins, mut nameless) = (HashSet::new(), Vec::new());
     let mut reading = read(stores, &name, topic.partitions);
     while let Some(letter) = reading.next().await? {
         let number = |header| letter.headers.get_str(header).and_then(|text| text.parse::<i64>().ok());
@@ -183,11 +192,11 @@ async fn letters(
             }
             _ => {
                 let place = format!("partition {} offset {}", letter.partition, letter.offset);
-                found.push(format!("the dead letter at {place} of {name} does not say where it came from"));
+                nameless.push(format!("the dead letter at {place} of {name} does not say where it came from"));
             }
         }
     }
-    Ok(origins)
+    Ok((origins, nameless))
 }
 
 #[cfg(test)]
@@ -231,7 +240,7 @@ mod tests {
         ledger.book((0, 4), Said::Effect(effect(1, 3)), "beyond");
         ledger.book((0, 5), Said::Effect(effect(2, 1)), "unknown");
         ledger.book((0, 6), Said::Malformed("cut".into()), "poison");
-        let named = ledger.account.swallowed.join("\n");
+        let named = ledger.account.wrong.join("\n");
         for text in ["offset 4 (beyond)", "the store holds version 2", "offset 5 (unknown)", "offset 6 (poison)"] {
             assert!(named.contains(text), "{text} is missing in {named}");
         }
@@ -245,8 +254,8 @@ mod tests {
         ledger.cuts.insert(sinks::withdraw::Cut { epoch: 2, location_id: location, kept_seq: 7 });
         let act = |seq| Effect { act: Some((location, seq)), ..effect(1, 1) };
         ledger.book((0, 0), Said::Effect(act(8)), "lost");
-        assert_eq!((ledger.account.withdrawn, ledger.account.swallowed.len()), (1, 0));
+        assert_eq!((ledger.account.withdrawn, ledger.account.swallowed), (1, 0));
         ledger.book((0, 1), Said::Effect(act(7)), "kept");
-        assert_eq!((ledger.account.withdrawn, ledger.account.swallowed.len()), (1, 1));
+        assert_eq!((ledger.account.withdrawn, ledger.account.swallowed), (1, 1));
     }
 }

@@ -1,16 +1,18 @@
 //! `ingest-api worker retire`: after a restore, what the compacted topics still hold of entities that the restored ledger
 //! never had. Nothing is deleted: each gets one more state, of the present epoch with version 0, which wins over whatever
 //! the lost time line wrote: nothing in stock, no points, not active. May be repeated at any time.
+//!
+//! The row of the audit log commits before anything is sent: no state leaves without it.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context as _, anyhow};
 use bytes::Bytes;
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use runtime::config;
 use runtime::kafka::{OutRecord, Producer, read_from};
-use runtime::pg::Writer;
+use runtime::pg::{PgTx, Writer};
 use schemas::codec::{Codec, DecodeError, Record, encode, frame};
 use schemas::events::{Cashier, Location, LoyaltyBalance, StockLevel, Variant};
 use schemas::headers::{self, CloudEvent, SOURCE_INGEST_API};
@@ -20,12 +22,16 @@ use sqlx::PgPool;
 use uuid::Uuid;
 
 use super::epoch::publish;
+use crate::audit::{self, Entry};
+use crate::context::Context;
+use crate::error::ApiError;
+use crate::operator::Operator;
 
 /// The version of a state that retires its entity; the ledger counts from 1.
 pub const RETIRED: i64 = 0;
 
 /// How many entities of each kind were retired.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
 pub struct Retired {
     pub stock_levels: usize,
     pub balances: usize,
@@ -36,7 +42,12 @@ pub struct Retired {
 
 /// Retires what the ledger does not have. States of the processors are written here, into the partitions they lie in;
 /// those of the catalog go through the outbox.
-pub async fn retire(writer: &Writer, kafka: &config::Kafka, registry: &config::Registry) -> anyhow::Result<Retired> {
+pub async fn retire(
+    writer: &Writer,
+    kafka: &config::Kafka,
+    registry: &config::Registry,
+    by: Operator,
+) -> anyhow::Result<Retired> {
     let (pool, codec) = (writer.pool(), Codec::new(&registry.url));
     let epoch: i64 = sqlx::query_scalar("select max(epoch) from epochs").fetch_one(pool).await?;
     let now = Utc::now();
@@ -47,10 +58,6 @@ pub async fn retire(writer: &Writer, kafka: &config::Kafka, registry: &config::R
     let accounts = pairs(pool, "select customer_id, program_id from loyalty_accounts where version > 0").await?;
     let balances =
         task.lost(|balance: &LoyaltyBalance| (balance.customer_id.0, balance.program_id.0), accounts).await?;
-    let producer = Producer::new(kafka)?;
-    producer.send_all(&task.records(&stock).await?).await.context("retiring stock levels")?;
-    producer.send_all(&task.records(&balances).await?).await.context("retiring balances")?;
-
     let variants =
         task.lost(|it: &Variant| it.variant_id.0, ids(pool, "select variant_id from variants").await?).await?;
     let locations =
@@ -63,17 +70,36 @@ pub async fn retire(writer: &Writer, kafka: &config::Kafka, registry: &config::R
         locations: locations.len(),
         cashiers: cashiers.len(),
     };
-    let catalog = (bodies(variants), bodies(locations), bodies(cashiers), epoch, now);
-    let written = writer.write(catalog, |tx, (variants, locations, cashiers, epoch, now)| {
-        Box::pin(async move {
-            publish(tx, *epoch, *now, variants).await?;
-            publish(tx, *epoch, *now, locations).await?;
-            publish(tx, *epoch, *now, cashiers).await?;
-            Ok::<_, crate::error::ApiError>(())
-        })
-    });
+    if retired == Retired::default() {
+        return Ok(retired);
+    }
+    let act = Act { variants: bodies(variants), locations: bodies(locations), cashiers: bodies(cashiers), epoch, now };
+    let written =
+        writer.write((act, retired.clone(), by), |tx, (act, retired, by)| Box::pin(write(tx, act, retired, by)));
     written.await.map_err(|error| anyhow!("publishing catalog states: {error}"))?;
+    let producer = Producer::new(kafka)?;
+    producer.send_all(&task.records(&stock).await?).await.context("retiring stock levels")?;
+    producer.send_all(&task.records(&balances).await?).await.context("retiring balances")?;
     Ok(retired)
+}
+
+/// What goes through the outbox.
+struct Act {
+    variants: Vec<Variant>,
+    locations: Vec<Location>,
+    cashiers: Vec<Cashier>,
+    epoch: i64,
+    now: DateTime<Utc>,
+}
+
+async fn write(tx: &mut PgTx, act: &Act, retired: &Retired, by: &Operator) -> Result<(), ApiError> {
+    let reason = serde_json::to_string(retired).map_err(ApiError::internal)?;
+    let entry = Entry::of_operator(by, "records.retire", format!("epoch/{}", act.epoch)).because(&reason);
+    audit::record(tx, &Context::of_task("worker-retire"), entry).await?;
+    publish(tx, act.epoch, act.now, &act.variants).await?;
+    publish(tx, act.epoch, act.now, &act.locations).await?;
+    publish(tx, act.epoch, act.now, &act.cashiers).await?;
+    Ok(())
 }
 
 /// A state topic's record as far as retiring goes.

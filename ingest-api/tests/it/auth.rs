@@ -82,6 +82,50 @@ async fn an_enrolment_code_counts_once_and_expires(pool: PgPool) {
 }
 
 #[sqlx::test(migrations = "../migrations/postgres")]
+async fn an_enrolment_that_fails_leaves_a_row_and_no_code_in_it(pool: PgPool) {
+    let world = world(&pool).await;
+    let terminal = world.terminal(&world.here, "1").await;
+    let key = Device::new().public();
+    let enrol = async |code: &str, status: u16| {
+        let body = json!({"code": code, "device_public_key": key});
+        assert_eq!(world.nobody().post("/enrolments", body).await.status, status, "{code}");
+    };
+    let (unknown, code) = ("AAAA-AAAA-AAAA-AAAA", world.enrolment_code(&terminal).await);
+    enrol(unknown, 401).await;
+    enrol(&code, 201).await;
+    enrol(&code, 401).await;
+    // A code of a terminal that is out of use is worth nothing, and is not used up.
+    let later = world.enrolment_code(&terminal).await;
+    let active = async |is_active: bool| {
+        let set = "update terminals set is_active = $1";
+        sqlx::query(set).bind(is_active).execute(&pool).await.unwrap();
+    };
+    active(false).await;
+    enrol(&later, 401).await;
+    active(true).await;
+    enrol(&later, 201).await;
+    let rows: Vec<(String, String, Option<Uuid>, Uuid)> = sqlx::query_as(
+        "select outcome, target, location_id, actor from audit_log where action = 'terminal.enrol'
+         order by recorded_at, audit_id",
+    )
+    .fetch_all(&pool)
+    .await
+    .unwrap();
+    let (target, here) = (format!("terminal/{terminal}"), Some(world.here.parse::<Uuid>().unwrap()));
+    let device: Uuid = terminal.parse().unwrap();
+    let wanted = [
+        ("refused", "terminals", None, Uuid::nil()),
+        ("done", &*target, here, device),
+        ("refused", &target, here, Uuid::nil()),
+        ("refused", &target, here, Uuid::nil()),
+        ("done", &target, here, device),
+    ];
+    assert_eq!(rows, wanted.map(|(outcome, target, at, who)| (outcome.to_owned(), target.to_owned(), at, who)));
+    let log = crate::card_data::everything(&pool).await;
+    assert!([unknown, &code, &later].iter().all(|code| !log.contains(*code)), "a code is stored");
+}
+
+#[sqlx::test(migrations = "../migrations/postgres")]
 async fn a_signed_request_is_good_once(pool: PgPool) {
     let world = world(&pool).await;
     let (terminal, device, till) = world.till(&world.here, "1").await;

@@ -109,6 +109,22 @@ async fn who_sends_a_byte_a_second_is_given_up_on_and_holds_up_no_sale(pool: PgP
     assert!(stop.drain(DEADLINE).await, "a lane still runs");
 }
 
+/// These limits are long, and have to be waited for.
+#[sqlx::test(migrations = "../migrations/postgres")]
+async fn who_says_nothing_more_and_who_drags_out_a_bulk_write_are_let_go(pool: PgPool) {
+    let till = till(&pool).await;
+    let Served { address, .. } = served(pool.connect_options().as_ref(), 8).await;
+    let bulk = slow_body("/catalog/upsert", till.world.owner.token.as_deref());
+    let bulk = tokio::spawn(drip(address, bulk));
+    let (mut idle, status) = answered(address).await;
+    let since = Instant::now();
+    assert_eq!(status, 200);
+    let closed = timeout(DEADLINE, idle.read_u8()).await.expect("an idle client is never let go");
+    assert!(closed.is_err() && since.elapsed() >= Duration::from_secs(74), "{closed:?} after {:?}", since.elapsed());
+    let (said, after) = bulk.await.unwrap();
+    assert!(said.starts_with("HTTP/1.1 408 ") && after >= Duration::from_secs(60), "{said} after {after:?}");
+}
+
 #[sqlx::test(migrations = "../migrations/postgres")]
 async fn beyond_the_limit_a_client_is_told_so_until_another_one_leaves(pool: PgPool) {
     let Served { address, .. } = served(pool.connect_options().as_ref(), 3).await;

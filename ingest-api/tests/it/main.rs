@@ -22,6 +22,7 @@ mod feeds;
 mod frozen_leader;
 mod identity;
 mod inventory;
+mod isolation;
 mod lane_plans;
 mod lanes;
 mod last_units;

@@ -46,6 +46,14 @@ pub struct Place {
     retiring: String,
 }
 
+impl Place {
+    /// Ids of everything that belongs to the location, itself included.
+    pub fn ids(&self) -> Vec<String> {
+        let all = [&self.location, &self.terminal, &self.cashier, &self.user, &self.sale, &self.lease, &self.retiring];
+        all.map(String::clone).to_vec()
+    }
+}
+
 /// A caller, and what it needs to prove itself.
 pub struct Who {
     pub caller: Caller,
@@ -58,7 +66,7 @@ pub struct Matrix {
     pub other: Place,
     /// Enrolled again and again.
     spare: String,
-    member: String,
+    pub member: String,
     /// A role that nobody holds.
     role: String,
     /// A user who logs in and out.
@@ -159,6 +167,15 @@ impl Matrix {
             }
             _ => {}
         }
+    }
+
+    /// Sells to the member at the till of a place; the sale's id.
+    pub async fn sell_to_member(&self, place: &Place) -> String {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut sold = sale(&self.world, &place.location, &place.cashier, number);
+        sold["customer_id"] = json!(self.member);
+        place.till.post_keyed("/sales", &number.to_string(), &sold).await.expect(201);
+        text(&sold, "sale_id")
     }
 
     pub async fn another_member(&self) -> String {

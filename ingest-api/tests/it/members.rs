@@ -1,6 +1,7 @@
 //! Merging two members, and the export of one: points, ledgers, aliases, history.
 
 use ingest_api::customers::points;
+use ingest_api::verify::{Report, audited};
 use schemas::codec::Record as _;
 use schemas::events::LoyaltyPosted;
 use serde_json::{Value, json};
@@ -134,6 +135,28 @@ async fn what_tills_sell_to_an_alias_follows(pool: PgPool) {
     assert_eq!(shop.points(&ours).await, (earned, 1));
     assert_eq!(points::follow_merges(&shop.world.app.writer, 100).await.unwrap(), 0);
     assert_ledger(&pool).await;
+    // The platform itself did it, and says so.
+    let rows: Vec<(String, Uuid, String)> =
+        sqlx::query_as("select target, actor, reason from audit_log where action = 'member.points'")
+            .fetch_all(&pool)
+            .await
+            .unwrap();
+    let cause: Uuid = sqlx::query_scalar("select cause_id from loyalty_entries where kind = 'merge_out'")
+        .fetch_one(&pool)
+        .await
+        .unwrap();
+    assert_eq!(rows, [(format!("member/{ours} member/{theirs}"), Uuid::nil(), cause.to_string())]);
+    let named = async || {
+        let mut report = Report::default();
+        audited::check(&pool, &mut report).await.unwrap();
+        report.checks.into_iter().flat_map(|check| check.named).collect::<Vec<_>>()
+    };
+    assert_eq!(named().await, Vec::<String>::new());
+    let past = "begin; set local session_replication_role = replica;
+                delete from audit_log where action = 'member.points'; commit";
+    sqlx::raw_sql(past).execute(&pool).await.unwrap();
+    let named = named().await;
+    assert!(named.len() == 1 && named[0].starts_with("points of account "), "{named:?}");
 }
 
 #[sqlx::test(migrations = "../migrations/postgres")]

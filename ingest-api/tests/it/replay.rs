@@ -2,8 +2,10 @@
 
 use chrono::{DateTime, Utc};
 use ingest_api::db::relay::Rewound;
+use ingest_api::operator::Operator;
 use ingest_api::relay::replay::{From, Replay, Stream};
 use runtime::lifecycle::Shutdown;
+use runtime::pg::Writer;
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use uuid::Uuid;
@@ -13,8 +15,16 @@ use crate::outbox::{Heard, TOPIC, act, acts, drained, relay, stream};
 async fn replay(pool: &PgPool, from: From, stream: Option<&str>, topic: Option<&str>) -> Result<Vec<Rewound>, String> {
     let stream = stream.map(|text| text.parse::<Stream>().unwrap());
     let replay = Replay { from, stream, topic: topic.map(str::to_owned) };
-    let done = replay.run(&mut pool.acquire().await.unwrap()).await;
+    let by = Operator::here(Some("Anna".parse().unwrap()));
+    let done = replay.run(&Writer::new(pool.clone(), &Shutdown::new()), by).await;
     done.map(|done| done.0).map_err(|refusal| refusal.to_string())
+}
+
+/// Rows of the audit log about replays: who, what, where and why, in order.
+async fn audited(pool: &PgPool) -> Vec<(String, String, Option<Uuid>, String)> {
+    let query = "select actor_role, target, location_id, reason from audit_log where action = 'records.replay'
+                    and outcome = 'done' order by recorded_at, audit_id";
+    sqlx::query_as(query).fetch_all(pool).await.unwrap()
 }
 
 /// When an act of a stream was recorded.
@@ -58,6 +68,14 @@ async fn what_was_published_comes_again_in_order_while_the_relay_runs(pool: PgPo
     running.await.unwrap();
     let again: Vec<Uuid> = first[3..4].iter().chain(&second).chain(&first[4..]).copied().collect();
     assert_eq!(heard.ids()[12..], again);
+
+    // Each has its row, which says who it was.
+    let by = Operator::here(Some("Anna".parse().unwrap())).to_string();
+    assert!(by.starts_with("operator Anna as "), "{by}");
+    let rows = audited(&pool).await;
+    assert_eq!(rows[0], (by.clone(), format!("stream/{here}"), Some(here), "from 3".to_owned()));
+    let since = From::Time(since);
+    assert_eq!(rows[1..], [(by, "streams".to_owned(), None, format!("from {since}, topic {TOPIC}"))]);
 }
 
 #[sqlx::test(migrations = "../migrations/postgres")]
@@ -94,6 +112,7 @@ async fn what_means_nothing_is_refused_and_changes_nothing(pool: PgPoolOptions, 
         .await
         .unwrap();
     assert_eq!(published, 4);
+    assert_eq!(audited(&pool).await, []);
     // A topic that no act wrote to: nothing to do, and it says so.
     assert_eq!(replay(&pool, From::Number(2), Some(&id), Some("vorca.loyalty.entries.v1")).await, Ok(Vec::new()));
     // What was not published yet is no replay.

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use sqlx::PgPool;
 
 use crate::second_factor::with_code;
-use crate::world::{Caller, PASSWORD, World, enrol_factor, sign_in, text, world};
+use crate::world::{Caller, PASSWORD, World, authenticator, enrol_factor, sign_in, text, world};
 
 async fn minutes_pass(pool: &PgPool) {
     sqlx::query("update sessions set proved_at = proved_at - interval '5 minutes 1 second'")
@@ -120,6 +120,18 @@ async fn a_proof_belongs_to_its_session(pool: PgPool) {
     .execute(&pool)
     .await
     .unwrap();
-    assert_eq!(old.send("POST", "/auth/recovery-codes", &[], None).await.problem().1, "reauth_required");
-    new.send("POST", "/auth/recovery-codes", &[], None).await.expect(200);
+    for path in ["/auth/recovery-codes", "/auth/second-factor/remove"] {
+        assert_eq!(old.send("POST", path, &[], None).await.problem().1, "reauth_required", "{path}");
+    }
+    // What one session offers, another one without a proof cannot put in the place of the factor there is.
+    let offered = new.send("POST", "/auth/second-factor", &[], None).await.expect(200);
+    let confirm =
+        async |caller: &Caller, code: String| caller.post("/auth/second-factor/confirm", json!({"totp": code})).await;
+    let factor = authenticator(&text(&offered, "secret"));
+    let code = factor.code(chrono::Utc::now());
+    assert_eq!(confirm(&old, code).await.problem().1, "reauth_required");
+    with_code(&factor, async |code| confirm(&new, code).await).await.expect(200);
+    for path in ["/auth/recovery-codes", "/auth/second-factor/remove"] {
+        new.send("POST", path, &[], None).await.expect(200);
+    }
 }

@@ -2,6 +2,7 @@
 //! name of a field. A bare number of three digits cannot be told from any other.
 
 use super::digits::digit;
+use super::plain;
 
 /// Words that say it alone.
 const LABELS: &[&str] = &[
@@ -79,8 +80,9 @@ const NAMES: &[&str] = &[
 
 /// Whether a field of this name could only be there for card data.
 pub fn is_code_name(name: &str) -> bool {
-    let plain: String = name.chars().filter(|char| char.is_alphanumeric()).flat_map(char::to_lowercase).collect();
-    NAMES.contains(&plain.as_str())
+    let name = plain(name);
+    let letters: String = name.chars().filter(|char| char.is_alphanumeric()).flat_map(char::to_lowercase).collect();
+    NAMES.contains(&letters.as_str())
 }
 
 enum Token<'a> {
@@ -89,7 +91,7 @@ enum Token<'a> {
     Digits(usize),
 }
 
-/// Whether a security code stands after or right before its label.
+/// Whether a security code stands after or right before its label, in a text in NFKC.
 pub(super) fn is_in(text: &str) -> bool {
     if !may_hold_code(text) {
         return false;

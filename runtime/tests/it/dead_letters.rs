@@ -1,5 +1,5 @@
 use runtime::consumer::Reject;
-use runtime::dead_letter::{Filter, Redriven, redrive};
+use runtime::dead_letter::{Filter, find};
 use runtime::kafka::{Keep, TopicSpec};
 
 use crate::support::{Member, Place, all_places, make, sorted};
@@ -33,8 +33,10 @@ async fn a_rejected_record_is_kept_with_its_origin_and_comes_back_by_redrive() {
     }
 
     let only = Filter { partition: Some(1), error_code: Some("malformed".into()), ..Filter::default() };
-    let done = redrive(&place.kafka, &place.topic, &place.group, &only, 3).await.unwrap();
-    assert_eq!(done, Redriven { read: 10, matched: 5, sent: 3 });
+    let found = find(&place.kafka, &place.topic, &place.group, &only, 3).await.unwrap();
+    assert_eq!((found.read, found.matched, found.count()), (10, 5, 3));
+    assert_eq!(place.read(&place.topic).await.len(), original.len(), "finding them publishes nothing");
+    found.publish(&place.kafka).await.unwrap();
     let after = place.read(&place.topic).await;
     let again: Vec<_> = after.iter().filter(|r| r.offset >= 10).collect();
     assert_eq!(again.len(), 3);

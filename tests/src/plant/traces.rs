@@ -94,6 +94,7 @@ impl Victim {
             17 => self.on_document(6, "delete from audit_log where target = 'sale/' || $1").await,
             18 => self.on_act(0, "update limited_acts set rules = jsonb_set(rules, '{0,mode}', '\"approval\"') where cause_id = $1").await,
             19 => self.on_act(1, "delete from limited_acts where cause_id = $1").await,
+            20 => self.fork_session().await,
             _ => anyhow::bail!("no way to plant: {bug}"),
         }
     }
@@ -145,6 +146,20 @@ impl Victim {
         let query = "update audit_log set actor = gen_random_uuid() where target = 'sale/' || $1 returning audit_id";
         let row: Uuid = sqlx::query_scalar(query).bind(document).fetch_one(&mut self.pg).await?;
         Ok(row.to_string())
+    }
+
+    /// The newest session gets a second token that can be spent: the unique index was not there to refuse it.
+    async fn fork_session(&mut self) -> Result<String> {
+        sqlx::raw_sql("drop index refresh_tokens_one_live").execute(&mut self.pg).await?;
+        let session: Uuid = sqlx::query_scalar(
+            "insert into refresh_tokens (token_hash, session_id, generation, state)
+             select sha256(token_hash), session_id, generation + 1, state from refresh_tokens
+              where state = 'live' order by session_id desc limit 1 returning session_id",
+        )
+        .fetch_one(&mut self.pg)
+        .await
+        .context("nobody is signed in")?;
+        Ok(format!("session {session}: 2 live"))
     }
 
     /// A second movement for a line that has one, with level and version in step: only I3 can tell.

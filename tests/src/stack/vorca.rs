@@ -90,7 +90,7 @@ fn job_sections(job: Job) -> &'static [Section] {
         Job::MigrateClickHouse => &[ClickHouse("vorca_migrate")],
         Job::CreateOwner => &[PostgresOwner],
         Job::Verify => &[Postgres, Kafka, Registry, Redis, ClickHouse("vorca_migrate"), AuditPublicKey],
-        Job::Redrive => &[Kafka],
+        Job::Redrive => &[Postgres, Kafka],
         Job::RotateMasterKey => &[Privacy],
     }
 }

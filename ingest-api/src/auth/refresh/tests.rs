@@ -124,6 +124,15 @@ proptest! {
     }
 }
 
+/// Two things keep a grandparent out: its number, and that what it could hand back is forgotten. Here the second failed.
+#[test]
+fn a_grandparent_is_not_forgiven_although_its_successor_was_kept() {
+    let (model, now) = (Model::new(true), begin());
+    let shown = |generation| Shown { generation, spent_at: Some(now), successor: Some(Vec::new()), newest: 3 };
+    assert_eq!(judge(&model.family, &shown(2), Holder::Device, now), Verdict::Repeat);
+    assert_eq!(judge(&model.family, &shown(1), Holder::Device, now), Verdict::Revoke);
+}
+
 #[test]
 fn the_signature_covers_the_token_and_the_instant() {
     use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
