@@ -28,7 +28,7 @@ use crate::db::{leases as db, limits, sign_in_policy};
 use crate::edits::json_response;
 use crate::error::ApiError;
 use crate::extract::{Body, PathId, Valid};
-use crate::limits::Limits;
+use crate::limits::{Limits, Mode, Rule};
 
 const PIN_DIGITS_MIN: usize = 4;
 const PIN_DIGITS_MAX: usize = 12;
@@ -275,7 +275,10 @@ async fn issue(
 ) -> Result<IssuedLease, ApiError> {
     let Input { shown: Shown { terminal: (terminal, location), device_key, now, .. }, verifier, .. } = input;
     let hours = sign_in_policy::find(&mut **tx).await?.lease_hours;
-    let held = |permission: &&Permission| **permission != Permission::Public && principal.may(**permission, *location);
+    // An act that needs an approval each time is in the limits alone.
+    let allows = |rule: &Rule| rule.mode == Mode::Allow;
+    let is_free = |it: Permission| !it.is_act() || principal.rules(it, *location).iter().any(allows);
+    let held = |it: &&Permission| **it != Permission::Public && principal.may(**it, *location) && is_free(**it);
     let permissions: Vec<String> = Permission::ALL.iter().filter(held).map(|permission| permission.name()).collect();
     let limits = limits::of(tx, principal, *location, *now).await?;
     let (lease_id, expires_at) = (Uuid::now_v7(), *now + TimeDelta::hours(hours.into()));

@@ -133,7 +133,7 @@ async fn a_refused_act_leaves_an_audit_row_and_nothing_else(pool: PgPool) {
             .fetch_one(&pool)
             .await
             .unwrap();
-    assert_eq!((action.as_str(), outcome.as_str()), ("refused.ManageStock", "refused"));
+    assert_eq!((action.as_str(), outcome.as_str()), ("refused.AdjustStock", "refused"));
     assert_eq!(target, "POST /stock/adjustments");
     assert_eq!(world.count("select count(*) from stock_acts").await, 0);
     assert_eq!(world.count("select count(*) from idempotency_keys").await, 0);

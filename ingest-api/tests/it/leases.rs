@@ -53,6 +53,7 @@ async fn a_pin_inside_the_device_issues_a_lease_that_is_bound_to_it(pool: PgPool
     assert_eq!(instant("expires_at") - instant("issued_at"), TimeDelta::hours(72));
     let may: Vec<&str> = lease["permissions"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
     assert!(may.contains(&"sell") && !may.contains(&"manage_stock"), "{may:?}");
+    assert!(may.contains(&"discount_lines") && !may.contains(&"override_price"), "{may:?}");
     // Offline the device signs the PIN again and compares; another device, or another PIN, does not get in.
     let verifier = text(&lease, "verifier");
     let opens = |device: &Device, pin: &str| {
