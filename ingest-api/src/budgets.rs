@@ -260,9 +260,10 @@ mod tests {
         assert_eq!(headers[STANDING], "\"till\";r=4;t=720");
         let refused = (0..5).map(|_| budgets.take(Budget::Till, key)).next_back().unwrap();
         let problem = refused.problem();
-        assert_eq!((problem.status.as_u16(), problem.code, problem.retry_after_s), (429, "rate_limited", 720));
+        assert_eq!((problem.status.as_u16(), problem.code), (429, "rate_limited"));
+        assert!((700..=720).contains(&problem.retry_after_s), "{}", problem.retry_after_s);
         refused.write(&mut headers);
-        assert_eq!(headers[STANDING], "\"till\";r=0;t=3600");
+        assert!(headers[STANDING].to_str().unwrap().starts_with("\"till\";r=0;t=3"), "{headers:?}");
     }
 
     #[test]

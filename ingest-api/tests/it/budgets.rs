@@ -79,8 +79,9 @@ async fn beyond_its_budget_a_caller_waits_and_leaves_nothing(pool: PgPool) {
         let answer = owner.post(path, body).await;
         assert_eq!(answer.problem(), (429, "rate_limited".into(), String::new()));
         assert_eq!(answer.json()["retryable"], true);
-        assert_eq!(answer.headers["retry-after"], "28800", "a third of a day for one of three");
-        assert_eq!(standing(&answer).1, "\"office\";r=0;t=86400");
+        let wait: i64 = answer.headers["retry-after"].to_str().unwrap().parse().unwrap();
+        assert!((28_000..=28_800).contains(&wait), "a third of a day for one of three, less what has passed: {wait}");
+        assert!(standing(&answer).1.starts_with("\"office\";r=0;t=8"), "{}", standing(&answer).1);
     }
     assert_eq!(rows().await, before);
     // Others go on.
