@@ -230,8 +230,8 @@ pub struct Lot {
     #[schema(ignore)]
     pub account_id: Uuid,
     pub lot_id: Uuid,
-    /// The document that earned them.
-    pub cause_id: Uuid,
+    /// The document that earned them; null when it is of a location outside the caller's grants.
+    pub cause_id: Option<Uuid>,
     pub earned_at: DateTime<Utc>,
     pub available_at: DateTime<Utc>,
     pub expires_at: Option<DateTime<Utc>>,
@@ -258,9 +258,14 @@ pub struct Loyalty {
 }
 
 /// `GET /members/{customer_id}/loyalty`
-pub async fn find_loyalty(State(app): State<AppState>, PathId(id): PathId) -> Result<Response, ApiError> {
+pub async fn find_loyalty(
+    State(app): State<AppState>,
+    access: Access,
+    PathId(id): PathId,
+) -> Result<Response, ApiError> {
     let mut tx = app.snapshot().await?;
     let id = profile::survivor(&mut tx, id).await?.customer_id;
-    let loyalty = Loyalty { customer_id: id, accounts: db::accounts(&mut tx, id).await? };
+    let accounts = db::accounts(&mut tx, id, access.scope().as_deref()).await?;
+    let loyalty = Loyalty { customer_id: id, accounts };
     json_response(StatusCode::OK, &loyalty)
 }

@@ -168,6 +168,7 @@ mod tests {
         qty: i64,
         note: Option<String>,
         kind: Option<Kind>,
+        notes: Option<Vec<String>>,
     }
     #[derive(Debug, Deserialize)]
     #[serde(rename_all = "snake_case")]
@@ -220,6 +221,7 @@ mod tests {
             (r#"{"total_minor":1,"lines":[{"qty":1,"note":"4111 1111 1111 1111"}]}"#, "/lines/0/note"),
             (r#"{"total_minor":1,"lines":[{"qty":1,"note":"\u0034111111111111111"}]}"#, "/lines/0/note"),
             (r#"{"total_minor":1,"lines":[{"qty":1,"note":"cvv 123"}]}"#, "/lines/0/note"),
+            (r#"{"total_minor":1,"lines":[{"qty":1,"notes":["x","4111111111111111"]}]}"#, "/lines/0/notes/1"),
             (r#"{"total_minor":4111111111111111,"lines":[]}"#, "/total_minor"),
             (r#"{"total_minor":1,"lines":[{"qty":-4111111111111111}]}"#, "/lines/0/qty"),
             (r#"{"total_minor":4111111111111111.0,"lines":[]}"#, "/total_minor"),
@@ -283,7 +285,7 @@ mod tests {
             (r#"{"total_minor":1}"#, "invalid_value", "/lines"),
             (r#"[]"#, "invalid_value", ""),
             (r#"[1,[]]"#, "invalid_value", ""),
-            (r#"{"total_minor":1,"lines":[[1,null,null]]}"#, "invalid_value", "/lines/0"),
+            (r#"{"total_minor":1,"lines":[[1,null,null,null]]}"#, "invalid_value", "/lines/0"),
             (r#"{"total_minor":1,"lines":[{"qty":1,"kind":{"cash":null}}]}"#, "invalid_value", "/lines/0/kind"),
             (r#"{"total_minor":1,"lines":[{"qty":1,"kind":"card"}]}"#, "invalid_value", "/lines/0/kind"),
         ] {

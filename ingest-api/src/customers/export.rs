@@ -79,7 +79,7 @@ pub async fn export_member(
     let ids: Vec<Uuid> = members.iter().map(|member| member.customer_id).collect();
     let mut accounts = Vec::new();
     for id in &ids {
-        accounts.extend(db::accounts(&mut tx, *id).await?);
+        accounts.extend(db::accounts(&mut tx, *id, None).await?);
     }
     let entries = db::entries(&mut tx, &ids).await?;
     let documents = db::documents(&mut tx, &ids).await?;

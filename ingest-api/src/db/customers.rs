@@ -112,7 +112,12 @@ pub async fn list(
     .await
 }
 
-pub async fn accounts(conn: &mut PgConnection, customer: Uuid) -> Result<Vec<LoyaltyAccount>, sqlx::Error> {
+/// The accounts of a member. Documents are named where they are of these locations; none means every one.
+pub async fn accounts(
+    conn: &mut PgConnection,
+    customer: Uuid,
+    scope: Option<&[Uuid]>,
+) -> Result<Vec<LoyaltyAccount>, sqlx::Error> {
     let accounts: Vec<(Uuid, Uuid, String, i64, i64)> = sqlx::query_as(
         "select a.account_id, a.program_id, p.name, a.points, a.version
          from loyalty_accounts a join loyalty_programs p using (program_id)
@@ -122,11 +127,15 @@ pub async fn accounts(conn: &mut PgConnection, customer: Uuid) -> Result<Vec<Loy
     .fetch_all(&mut *conn)
     .await?;
     let lots: Vec<Lot> = sqlx::query_as(
-        "select account_id, lot_id, cause_id, earned_at, available_at, expires_at, points, remaining
+        "select account_id, lot_id, earned_at, available_at, expires_at, points, remaining,
+                case when $3::uuid[] is null
+                       or not exists (select from documents where document_id = cause_id and location_id <> all($3))
+                     then cause_id end as cause_id
          from loyalty_lots where account_id = any($1) and remaining > 0 order by earned_at, lot_id limit $2",
     )
     .bind(accounts.iter().map(|account| account.0).collect::<Vec<_>>())
     .bind(LOTS_MAX)
+    .bind(scope)
     .fetch_all(conn)
     .await?;
     let mut by_account: HashMap<Uuid, Vec<Lot>> = HashMap::new();

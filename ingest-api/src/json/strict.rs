@@ -216,3 +216,19 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Word<V> {
         self.0.visit_enum(StrDeserializer::new(word))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize as _;
+    use serde::de::value::{Error, StringDeserializer};
+
+    use super::*;
+
+    /// No reader of JSON hands out a text of its own; one that did would be judged too.
+    #[test]
+    fn a_text_that_the_reader_gives_away_is_judged_too() {
+        let read = |text: &str| String::deserialize(Strict::new(StringDeserializer::<Error>::new(text.to_owned())));
+        assert_eq!(read("oat milk").unwrap(), "oat milk");
+        assert_eq!(read("4111 1111 1111 1111").unwrap_err().to_string(), REFUSED);
+    }
+}
