@@ -2,6 +2,8 @@
 //! cashier in again by itself: its verifier is an argon2id hash not of the PIN but of the device's signature over it, so
 //! without the key inside the device nobody can even try PINs.
 
+use std::sync::Arc;
+
 use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -18,9 +20,8 @@ use uuid::Uuid;
 use crate::access::{Access, Permission};
 use crate::app::AppState;
 use crate::audit::{self, Entry};
-use crate::auth::attempts::{Attempt, Locked, Target};
-use crate::auth::in_charge;
-use crate::auth::principals;
+use crate::auth::attempts::{self, Attempt, Locked, Target};
+use crate::auth::{in_charge, principals, step_up};
 use crate::checks::{CODE_CHARS_MAX, Checks};
 use crate::context::Context;
 use crate::db::credentials::{self, Credentials};
@@ -73,7 +74,7 @@ pub async fn set_pin(
     Valid(NewPin { pin }): Valid<NewPin>,
 ) -> Result<Response, ApiError> {
     let hash = match pin {
-        Some(pin) => Some(app.auth.passwords.hash(pin).await?),
+        Some(pin) => Some(app.auth.pins.hash(pin).await?),
         None => None,
     };
     let has_pin = hash.is_some();
@@ -81,7 +82,8 @@ pub async fn set_pin(
         .write((access, context, user_id, hash), |tx, (access, context, user_id, hash)| {
             Box::pin(async move {
                 in_charge(tx, access, *user_id).await?;
-                credentials::set_pin(tx, *user_id, hash.as_deref()).await?;
+                step_up::require(tx, access).await?;
+                credentials::set_pin(tx, *user_id, hash.as_deref(), access.actor().0).await?;
                 db::revoke_of_cashier(tx, *user_id, "PIN changed").await?;
                 let entry = Entry::done(&access.principal, "user.pin", format!("user/{user_id}"));
                 audit::record(tx, context, entry).await?;
@@ -118,7 +120,7 @@ pub fn signed_text(terminal_id: Uuid, cashier_code: &str, pin: &str) -> String {
 }
 
 /// A lease as the device keeps it.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Clone, Serialize, ToSchema)]
 pub struct IssuedLease {
     pub lease_id: Uuid,
     pub terminal_id: Uuid,
@@ -133,8 +135,8 @@ pub struct IssuedLease {
     pub expires_at: DateTime<Utc>,
 }
 
-enum Outcome {
-    Issued(Box<IssuedLease>),
+enum Verdict {
+    Right,
     Wrong,
     Locked(Locked),
 }
@@ -147,12 +149,19 @@ struct Input {
     code: String,
     known: Option<Credentials>,
     is_right: bool,
-    verifier: String,
     now: DateTime<Utc>,
 }
 
+impl Input {
+    fn entry(&self) -> Entry<'static> {
+        let cashier = self.known.as_ref().map(|user| user.user_id).unwrap_or_default();
+        Entry::done(&self.access.principal, "auth.pin", format!("user/{cashier}")).at(self.terminal.1)
+    }
+}
+
 /// `POST /auth/pin`. A wrong PIN, an unknown cashier, one who may not sell there and a signature that is not the device's
-/// are 401, whichever it is.
+/// are 401, whichever it is. Until the verdict a right PIN costs what a wrong one does, and under a lock neither is looked
+/// at.
 pub async fn sign_in(
     State(app): State<AppState>,
     access: Access,
@@ -167,48 +176,70 @@ pub async fn sign_in(
     let is_signed = URL_SAFE_NO_PAD.decode(&asked.signature).is_ok_and(|signature| {
         UnparsedPublicKey::new(&ED25519, &device_key).verify(text.as_bytes(), &signature).is_ok()
     });
-    let stored = known.as_ref().and_then(|user| user.pin_hash.clone());
-    let checked = app.auth.passwords.check(asked.pin, stored).await?;
-    let is_right = checked.is_right && is_signed;
-    let verifier = if is_right { app.auth.passwords.hash(asked.signature).await? } else { String::new() };
+    let is_locked = attempts::find_lock(&app.reads, &[Target::pin(terminal.0.0, &asked.cashier_code)], now).await?;
+    let is_right = match is_locked {
+        // The verdict below will say so.
+        Some(_) => false,
+        None => {
+            let stored = known.as_ref().and_then(|user| user.pin_hash.clone());
+            app.auth.pins.check(asked.pin, stored).await?.is_right && is_signed
+        }
+    };
     let code = asked.cashier_code;
-    let input = Input { access, context, terminal, device_key, code, known, is_right, verifier, now };
-    match app.writer.write(input, |tx, input| Box::pin(judge(tx, input))).await? {
-        Outcome::Issued(lease) => json_response(StatusCode::CREATED, &lease),
-        Outcome::Wrong => Err(ApiError::unauthenticated()),
-        Outcome::Locked(locked) => Err(locked.problem(now)),
+    let input = Arc::new(Input { access, context, terminal, device_key, code, known, is_right, now });
+    match app.writer.write(Arc::clone(&input), |tx, input| Box::pin(judge(tx, input))).await? {
+        Verdict::Right => {}
+        Verdict::Wrong => return Err(ApiError::unauthenticated()),
+        Verdict::Locked(locked) => return Err(locked.problem(now)),
     }
+    let verifier = app.auth.pins.hash(asked.signature).await?;
+    let lease = app
+        .writer
+        .write((input, verifier), |tx, (input, verifier)| {
+            Box::pin(async move {
+                let Some((user, may)) = standing(tx, input).await? else {
+                    audit::record(tx, &input.context, input.entry().refused()).await?;
+                    return Ok(None);
+                };
+                let lease = issue(tx, input, user, &may, verifier).await?;
+                audit::record(tx, &input.context, input.entry()).await?;
+                Ok::<_, ApiError>(Some(lease))
+            })
+        })
+        .await?;
+    json_response(StatusCode::CREATED, &lease.ok_or_else(ApiError::unauthenticated)?)
 }
 
-async fn judge(tx: &mut PgTx, input: &Input) -> Result<Outcome, ApiError> {
-    let Input { access, context, terminal: (terminal, location), code, known, now, .. } = input;
-    let cashier = known.as_ref().map(|user| user.user_id).unwrap_or_default();
-    let entry = Entry::done(&access.principal, "auth.pin", format!("user/{cashier}")).at(*location);
+async fn judge(tx: &mut PgTx, input: &Input) -> Result<Verdict, ApiError> {
+    let Input { context, terminal: (terminal, _), code, known, now, .. } = input;
     let attempt = match Attempt::begin(tx, vec![Target::pin(terminal.0, code)], *now).await? {
         Ok(attempt) => attempt,
         Err(locked) => {
-            audit::record(tx, context, entry.refused().because("locked")).await?;
-            return Ok(Outcome::Locked(locked));
+            audit::record(tx, context, input.entry().refused().because("locked")).await?;
+            return Ok(Verdict::Locked(locked));
         }
     };
-    let may = match known {
-        Some(known) if input.is_right => permissions(tx, known, *location).await?,
-        _ => Vec::new(),
-    };
-    // Re-enrolled or retired since it was looked at: the lease would be for a device that is gone.
-    let is_same_device =
-        crate::db::terminals::device_key(&mut **tx, terminal.0).await?.as_ref() == Some(&input.device_key);
-    let Some(user) = known.as_ref().filter(|_| may.contains(&Permission::Sell) && is_same_device) else {
-        if attempt.failed(tx).await? {
-            db::revoke_of_terminal(tx, terminal.0, Some(cashier), "PIN guessed at").await?;
-        }
-        audit::record(tx, context, entry.refused()).await?;
-        return Ok(Outcome::Wrong);
-    };
-    attempt.succeeded(tx).await?;
-    let lease = issue(tx, input, user, &may).await?;
-    audit::record(tx, context, entry).await?;
-    Ok(Outcome::Issued(Box::new(lease)))
+    if standing(tx, input).await?.is_some() {
+        attempt.succeeded(tx).await?;
+        return Ok(Verdict::Right);
+    }
+    if attempt.failed(tx).await? {
+        let cashier = known.as_ref().map(|user| user.user_id).unwrap_or_default();
+        db::revoke_of_terminal(tx, terminal.0, Some(cashier), "PIN guessed at").await?;
+    }
+    audit::record(tx, context, input.entry().refused()).await?;
+    Ok(Verdict::Wrong)
+}
+
+/// The cashier of a right PIN who may sell here, on the device that asked, with all that they may: as it is now, for both
+/// may have changed since they were looked at.
+async fn standing<'a>(tx: &mut PgTx, input: &'a Input) -> Result<Option<(&'a Credentials, Vec<Permission>)>, ApiError> {
+    let Some(known) = input.known.as_ref().filter(|_| input.is_right) else { return Ok(None) };
+    let (terminal, location) = input.terminal;
+    let may = permissions(tx, known, location).await?;
+    let device_key = crate::db::terminals::device_key(&mut **tx, terminal.0).await?;
+    let is_good = may.contains(&Permission::Sell) && device_key.as_ref() == Some(&input.device_key);
+    Ok(is_good.then_some((known, may)))
 }
 
 /// What a user whose PIN is still the one that was compared may do at this location.
@@ -220,8 +251,14 @@ async fn permissions(tx: &mut PgTx, known: &Credentials, location: LocationId) -
     Ok(Permission::ALL.iter().filter(held).copied().collect())
 }
 
-async fn issue(tx: &mut PgTx, input: &Input, user: &Credentials, may: &[Permission]) -> Result<IssuedLease, ApiError> {
-    let Input { terminal: (terminal, location), device_key, verifier, now, .. } = input;
+async fn issue(
+    tx: &mut PgTx,
+    input: &Input,
+    user: &Credentials,
+    may: &[Permission],
+    verifier: &str,
+) -> Result<IssuedLease, ApiError> {
+    let Input { terminal: (terminal, location), device_key, now, .. } = input;
     let hours = sign_in_policy::find(&mut **tx).await?.lease_hours;
     let permissions: Vec<String> = may.iter().map(|permission| permission.name()).collect();
     let (lease_id, expires_at) = (Uuid::now_v7(), *now + TimeDelta::hours(hours.into()));
@@ -243,7 +280,7 @@ async fn issue(tx: &mut PgTx, input: &Input, user: &Credentials, may: &[Permissi
         location_id: location.0,
         cashier_id: user.user_id,
         cashier_code: user.code.clone(),
-        verifier: verifier.clone(),
+        verifier: verifier.to_owned(),
         permissions,
         issued_at: *now,
         expires_at,
