@@ -5,7 +5,8 @@
 
 use std::time::Duration;
 
-use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use axum::body::HttpBody as _;
+use axum::extract::{FromRequest, FromRequestParts, OptionalFromRequest, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use serde::de::DeserializeOwned;
@@ -38,6 +39,17 @@ impl<S: Send + Sync, T: Body> FromRequest<S> for Valid<T> {
     type Rejection = ApiError;
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
         read::<T>(request).await.map(Valid)
+    }
+}
+
+/// None without a body.
+impl<S: Send + Sync, T: Body> OptionalFromRequest<S> for Valid<T> {
+    type Rejection = ApiError;
+    async fn from_request(request: Request, _: &S) -> Result<Option<Self>, ApiError> {
+        if request.headers().get(header::CONTENT_TYPE).is_none() && request.body().is_end_stream() {
+            return Ok(None);
+        }
+        read::<T>(request).await.map(|body| Some(Valid(body)))
     }
 }
 

@@ -63,11 +63,12 @@ impl Operation {
         Ref::from_schema_name(B::name()).into()
     }
 
-    pub fn takes<B: ToSchema>(&mut self) {
+    pub fn takes<B: ToSchema>(&mut self, is_required: bool) {
         let body = self.reference::<B>();
+        let required = if is_required { Required::True } else { Required::False };
         let body = RequestBodyBuilder::new()
             .content("application/json", Content::new(Some(body)))
-            .required(Some(Required::True))
+            .required(Some(required))
             .build();
         self.builder = std::mem::take(&mut self.builder).request_body(Some(body));
     }

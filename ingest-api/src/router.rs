@@ -106,6 +106,7 @@ fn account_routes() -> Vec<Route> {
             .takes::<account::PasswordChange>()
             .gives::<sessions::SessionsEnded>(200),
         post("/auth/second-factor", EnrolSecondFactor, second_factor::offer, "Be offered a second factor")
+            .may_take::<second_factor::FactorProof>()
             .gives::<second_factor::OfferedFactor>(200),
         post("/auth/second-factor/confirm", EnrolSecondFactor, second_factor::confirm, "Confirm the second factor")
             .takes::<second_factor::Confirm>()

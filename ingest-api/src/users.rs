@@ -11,14 +11,14 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::access::{Access, Granted, Permission, Role, RoleName};
+use crate::access::{Access, Granted, Permission, Principal, Role, RoleName};
 use crate::app::AppState;
 use crate::audit::{self, Entry};
-use crate::auth::{passwords, sessions, step_up};
+use crate::auth::{principals, sessions, step_up};
 use crate::checks::{CODE_CHARS_MAX, Checks};
 use crate::context::Context;
 use crate::db::catalog_writes::{CatalogWrite, Kind};
-use crate::db::{roles, users as db};
+use crate::db::{credentials, roles, users as db};
 use crate::edits::{check_version, json_response, with_etag};
 use crate::error::ApiError;
 use crate::extract::{Body, IfMatch, Params, PathId, Valid};
@@ -57,9 +57,6 @@ impl Body for NewUser {
         checks.text("/login", &mut self.login, CODE_CHARS_MAX);
         self.login = self.login.to_lowercase();
         checks.text("/code", &mut self.code, CODE_MAX);
-        if let Some(password) = &self.password {
-            passwords::check_new(checks, "/password", password, &[&self.login, &self.code]);
-        }
         check_grants(checks, &mut self.grants);
     }
 }
@@ -115,8 +112,12 @@ struct CashierBody<'a> {
 
 /// Whether these grants are the caller's to give, take or see.
 pub fn is_in_charge(access: &Access, grants: &[UserGrant]) -> bool {
-    let is_owner = match &access.principal {
-        crate::access::Principal::User { grants, .. } => {
+    looks_after(&access.principal, access.permission, grants)
+}
+
+fn looks_after(who: &Principal, permission: Permission, grants: &[UserGrant]) -> bool {
+    let is_owner = match who {
+        Principal::User { grants, .. } => {
             grants.iter().any(|grant| grant.role == Granted::BuiltIn(Role::Owner) && grant.location_id.is_none())
         }
         _ => false,
@@ -125,9 +126,7 @@ pub fn is_in_charge(access: &Access, grants: &[UserGrant]) -> bool {
         || (!grants.is_empty()
             && grants.iter().all(|grant| {
                 grant.role == RoleName::BuiltIn(Role::Cashier)
-                    && grant
-                        .location_id
-                        .is_some_and(|location| access.principal.may(access.permission, LocationId(location)))
+                    && grant.location_id.is_some_and(|location| who.may(permission, LocationId(location)))
             }))
 }
 
@@ -147,7 +146,10 @@ pub async fn create_user(
 ) -> Result<Response, ApiError> {
     require_charge(&access, &new.grants)?;
     let hash = match new.password.take() {
-        Some(password) => Some(app.auth.passwords.hash(password).await?),
+        Some(password) => {
+            app.auth.passwords.accept("/password", &password, &[&new.login, &new.code]).await?;
+            Some(app.auth.passwords.hash(password).await?)
+        }
         None => None,
     };
     let user = app
@@ -195,6 +197,9 @@ pub async fn edit_user(
                     step_up::require(tx, access).await?;
                     check_grants_known(tx, grants).await?;
                     db::replace_grants(tx, *id, grants).await?;
+                    if grants.iter().any(|grant| !held.contains(grant)) {
+                        forget_foreign_pin(tx, (access, context), *id, grants).await?;
+                    }
                 }
                 if other_grants.is_some() || edit.is_active == Some(false) {
                     sessions::cut(tx, *id, "rights changed").await?;
@@ -209,6 +214,27 @@ pub async fn edit_user(
         })
         .await?;
     with_etag(StatusCode::OK, &user, user.version)
+}
+
+/// Takes away the PIN of a user who is given more than whoever set it, and so knows it, could give or take.
+async fn forget_foreign_pin(
+    tx: &mut PgTx,
+    (access, context): (&Access, &Context),
+    id: Uuid,
+    grants: &[UserGrant],
+) -> Result<(), ApiError> {
+    let Some(setter) = credentials::pin_set_by(tx, id).await? else { return Ok(()) };
+    let setter = match setter {
+        Some(setter) => principals::user(tx, setter).await?,
+        None => None,
+    };
+    if setter.is_some_and(|setter| looks_after(&setter, Permission::ManageUsers, grants)) {
+        return Ok(());
+    }
+    credentials::set_pin(tx, id, None, access.actor().0).await?;
+    let entry = Entry::done(&access.principal, "user.pin", format!("user/{id}")).because("set by somebody below");
+    audit::record(tx, context, entry).await?;
+    Ok(())
 }
 
 async fn check_grants_known(tx: &mut PgTx, grants: &[UserGrant]) -> Result<(), ApiError> {

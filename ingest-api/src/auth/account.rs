@@ -14,10 +14,10 @@ use crate::app::AppState;
 use crate::audit::{self, Entry};
 use crate::auth::attempts::{self, Attempt, Locked, Target};
 use crate::auth::codes::{grouped, hash_code, random_text};
-use crate::auth::in_charge;
 use crate::auth::login::check_login;
-use crate::auth::passwords::{self, PASSWORD_BYTES_MAX};
+use crate::auth::passwords::PASSWORD_BYTES_MAX;
 use crate::auth::sessions::{SessionsEnded, cut};
+use crate::auth::{in_charge, step_up};
 use crate::checks::Checks;
 use crate::context::Context;
 use crate::db::credentials::{self as db, Credentials};
@@ -30,6 +30,7 @@ pub const RESET_HOURS: i64 = 24;
 /// 80 random bits.
 const RESET_CHARS: usize = 16;
 const CODE_CHARS_MAX: usize = 64;
+const NEW_PASSWORD: &str = "/new_password";
 
 /// One's own new password.
 #[derive(Clone, Deserialize, ToSchema)]
@@ -54,16 +55,8 @@ enum Outcome {
     Locked(Locked),
 }
 
-/// The hash of a new password, which is refused (422) when it is too easy.
-async fn hash_new(app: &AppState, password: String, user: Option<&Credentials>) -> Result<String, ApiError> {
-    let mut checks = Checks::default();
-    let about: Vec<&str> = user.iter().flat_map(|user| [user.login.as_str(), user.code.as_str()]).collect();
-    passwords::check_new(&mut checks, "/new_password", &password, &about);
-    checks.done()?;
-    app.auth.passwords.hash(password).await
-}
-
-/// `POST /auth/password`: ends every session, the one that asks too.
+/// `POST /auth/password`: ends every session, the one that asks too. The new password is judged first, then the lock, then
+/// the old password, and the work is the same whatever comes of it.
 pub async fn change_password(
     State(app): State<AppState>,
     access: Access,
@@ -72,22 +65,22 @@ pub async fn change_password(
 ) -> Result<Response, ApiError> {
     let (now, user_id) = (Utc::now(), access.require_user()?);
     let user = db::of_user(&app.reads, user_id.0).await?.ok_or_else(ApiError::unauthenticated)?;
-    let checked = app.auth.passwords.check(old_password, user.password_hash.clone()).await?;
-    let hash = if checked.is_right { hash_new(&app, new_password, Some(&user)).await? } else { String::new() };
-    let input = (user, hash, access, context);
+    app.auth.passwords.accept(NEW_PASSWORD, &new_password, &[&user.login, &user.code]).await?;
+    let is_right = app.auth.passwords.check(old_password, user.password_hash.clone()).await?.is_right;
+    let hash = app.auth.passwords.hash(new_password).await?;
+    let input = (user, is_right, hash, access, context);
     let outcome = app
         .writer
-        .write(input, move |tx, (user, hash, access, context)| {
-            Box::pin(async move { change(tx, (user, hash), access, context, now).await })
+        .write(input, move |tx, (user, is_right, hash, access, context)| {
+            Box::pin(async move { change(tx, (user, *is_right, hash), access, context, now).await })
         })
         .await?;
     answer(outcome, now)
 }
 
-/// An empty `hash`: the old password was wrong.
 async fn change(
     tx: &mut PgTx,
-    (user, hash): (&Credentials, &str),
+    (user, is_right, hash): (&Credentials, bool, &str),
     access: &Access,
     context: &Context,
     now: DateTime<Utc>,
@@ -95,11 +88,14 @@ async fn change(
     let entry = Entry::done(&access.principal, "auth.password", format!("user/{}", user.user_id));
     let attempt = match Attempt::begin(tx, Target::log_in(&user.login, &context.address), now).await? {
         Ok(attempt) => attempt,
-        Err(locked) => return Ok(Outcome::Locked(locked)),
+        Err(locked) => {
+            audit::record(tx, context, entry.refused().because("locked")).await?;
+            return Ok(Outcome::Locked(locked));
+        }
     };
     let present = db::lock(tx, user.user_id).await?;
     let is_same = present.is_some_and(|present| present.password_hash == user.password_hash);
-    if hash.is_empty() || !is_same {
+    if !is_right || !is_same {
         attempt.failed(tx).await?;
         audit::record(tx, context, entry.refused()).await?;
         return Ok(Outcome::Wrong);
@@ -120,7 +116,7 @@ fn answer(outcome: Outcome, now: DateTime<Utc>) -> Result<Response, ApiError> {
 }
 
 /// A one-time code with which a user sets a password; only its hash is stored.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Serialize, ToSchema)]
 pub struct PasswordReset {
     /// In groups of four, to be handed over.
     pub code: String,
@@ -140,8 +136,9 @@ pub async fn begin_reset(
         .write(input, move |tx, (access, context, user_id, hash)| {
             Box::pin(async move {
                 in_charge(tx, access, *user_id).await?;
-                db::insert_reset(tx, *user_id, hash, expires_at).await?;
+                step_up::require(tx, access).await?;
                 cut(tx, *user_id, "password reset").await?;
+                db::insert_reset(tx, *user_id, hash, expires_at).await?;
                 let entry = Entry::done(&access.principal, "user.password_reset", format!("user/{user_id}"));
                 audit::record(tx, context, entry).await?;
                 Ok::<_, ApiError>(())
@@ -179,7 +176,8 @@ pub async fn reset_password(
     app.budgets.sign_in_as(&login)?;
     attempts::refuse_locked_address(&app.reads, &context.address, now).await?;
     // Before anybody is looked up: the work is the same for every log-in.
-    let hash = hash_new(&app, new_password, None).await?;
+    app.auth.passwords.accept(NEW_PASSWORD, &new_password, &[]).await?;
+    let hash = app.auth.passwords.hash(new_password).await?;
     let input = (login, hash_code(&code), hash, context);
     let outcome = app
         .writer
@@ -196,14 +194,18 @@ async fn use_reset(
     context: &Context,
     now: DateTime<Utc>,
 ) -> Result<Outcome, ApiError> {
-    let attempt = match Attempt::begin(tx, Target::log_in(login, &context.address), now).await? {
-        Ok(attempt) => attempt,
-        Err(locked) => return Ok(Outcome::Locked(locked)),
-    };
+    let attempt = Attempt::begin(tx, Target::log_in(login, &context.address), now).await?;
     let user = db::of_login(&mut **tx, login).await?.filter(|user| user.is_active);
     let user_id = user.map(|user| user.user_id).unwrap_or_default();
     let mut entry = Entry::of_task("auth.password_reset", format!("user/{user_id}"));
     entry.actor = user_id;
+    let attempt = match attempt {
+        Ok(attempt) => attempt,
+        Err(locked) => {
+            audit::record(tx, context, entry.refused().because("locked")).await?;
+            return Ok(Outcome::Locked(locked));
+        }
+    };
     if !db::spend_reset(tx, user_id, code).await? {
         attempt.failed(tx).await?;
         audit::record(tx, context, entry.refused()).await?;
@@ -235,6 +237,7 @@ pub async fn unlock_user(
         .write((access, context, user_id), |tx, (access, context, user_id)| {
             Box::pin(async move {
                 let user = in_charge(tx, access, *user_id).await?;
+                step_up::require(tx, access).await?;
                 let was_locked = attempts::unlock_user(tx, &user.login, &user.code).await?;
                 let entry = Entry::done(&access.principal, "user.unlock", format!("user/{user_id}"));
                 audit::record(tx, context, entry).await?;
@@ -270,6 +273,7 @@ pub async fn unlock_address(
         .writer
         .write((access, context, address.to_canonical().to_string()), |tx, (access, context, address)| {
             Box::pin(async move {
+                step_up::require(tx, access).await?;
                 let was_locked = attempts::unlock_address(tx, address).await?;
                 let entry = Entry::done(&access.principal, "auth.unlock_address", format!("address/{address}"));
                 audit::record(tx, context, entry).await?;

@@ -1,6 +1,6 @@
 //! Failed attempts, counted in Postgres, so that they hold on every node and after a restart: ten against one log-in name
-//! or from one address (of IPv6: its first 64 bits) within half an hour lock it for half an hour; five against a PIN lock that. A name is counted
-//! whether a user has it or not.
+//! or from one address within half an hour lock it for half an hour; five against a PIN lock that. A name is counted
+//! whether a user has it or not. Of IPv6 a network of 64 bits counts as one address: whoever has one has them all.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use runtime::pg::PgTx;
@@ -32,8 +32,15 @@ impl Target {
     }
     /// The network that the address belongs to; none where it is not known.
     pub fn address(address: &str) -> Option<Self> {
+        Self::of_network("address", address)
+    }
+    /// Where a secret or signature came from that was wrong and that nobody can guess.
+    pub fn keys(address: &str) -> Option<Self> {
+        Self::of_network("keys", address)
+    }
+    fn of_network(kind: &str, address: &str) -> Option<Self> {
         let network = network(address.parse().ok()?);
-        Some(Target { subject: format!("address/{network}"), failures_max: FAILURES_MAX })
+        Some(Target { subject: format!("{kind}/{network}"), failures_max: FAILURES_MAX })
     }
     /// The PIN of a cashier at a terminal, by the code that was typed.
     pub fn pin(terminal: Uuid, cashier_code: &str) -> Self {
@@ -48,6 +55,10 @@ impl Target {
 /// Names are hashed: people type passwords into the wrong field.
 fn hashed(name: &str) -> String {
     Sha256::digest(name).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn subjects(targets: &[Target]) -> Vec<String> {
+    targets.iter().map(|target| target.subject.clone()).collect()
 }
 
 fn pins_of(cashier_code: &str) -> String {
@@ -86,8 +97,7 @@ impl Attempt {
         now: DateTime<Utc>,
     ) -> Result<Result<Self, Locked>, sqlx::Error> {
         targets.sort_unstable();
-        let subjects: Vec<String> = targets.iter().map(|target| target.subject.clone()).collect();
-        let locked_until = db::lock(tx, &subjects, now).await?;
+        let locked_until = db::lock(tx, &subjects(&targets), now).await?;
         Ok(match locked_until {
             Some(until) => Err(Locked(until)),
             None => Ok(Attempt { targets, now }),
@@ -113,24 +123,31 @@ impl Attempt {
     }
 }
 
-/// 429 when an address is locked: asked before anything that costs work.
+/// The lock that holds, asked before anything that costs work. The last word has [`Attempt::begin`].
+pub async fn find_lock(
+    pool: &sqlx::PgPool,
+    targets: &[Target],
+    now: DateTime<Utc>,
+) -> Result<Option<Locked>, sqlx::Error> {
+    Ok(db::locked_until(pool, &subjects(targets), now).await?.map(Locked))
+}
+
+/// 429 when an address is locked.
 pub async fn refuse_locked_address(pool: &sqlx::PgPool, address: &str, now: DateTime<Utc>) -> Result<(), ApiError> {
     let Some(target) = Target::address(address) else { return Ok(()) };
-    match db::locked_until(pool, &target.subject, now).await? {
-        Some(until) => Err(Locked(until).problem(now)),
+    match find_lock(pool, &[target], now).await? {
+        Some(locked) => Err(locked.problem(now)),
         None => Ok(()),
     }
 }
 
 /// Ends the locks of a user, of the log-in name and of every PIN; whether one held.
 pub async fn unlock_user(tx: &mut PgTx, login: &str, code: &str) -> Result<bool, sqlx::Error> {
-    db::unlock(tx, &Target::login(login).subject, Some(&pins_of(code))).await
+    db::unlock(tx, &[Target::login(login).subject], Some(&pins_of(code))).await
 }
 
 /// Ends the lock of an address; whether one held.
 pub async fn unlock_address(tx: &mut PgTx, address: &str) -> Result<bool, sqlx::Error> {
-    match Target::address(address) {
-        Some(target) => db::unlock(tx, &target.subject, None).await,
-        None => Ok(false),
-    }
+    let targets: Vec<Target> = [Target::address(address), Target::keys(address)].into_iter().flatten().collect();
+    db::unlock(tx, &subjects(&targets), None).await
 }

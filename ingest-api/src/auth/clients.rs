@@ -15,8 +15,8 @@ use crate::access::{Access, Permission};
 use crate::app::AppState;
 use crate::audit::{self, Entry};
 use crate::auth::codes::{hash_token, random_token};
-use crate::auth::step_up;
 use crate::auth::tokens::{IssuedToken, Subject};
+use crate::auth::{refusals, step_up};
 use crate::checks::{Checks, NAME_CHARS_MAX};
 use crate::context::Context;
 use crate::db::api_clients as db;
@@ -125,7 +125,7 @@ pub struct SecretStanding {
 }
 
 /// A secret as it is handed out: shown this once.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Serialize, ToSchema)]
 pub struct ClientSecret {
     pub client_id: Uuid,
     pub secret_id: Uuid,
@@ -335,30 +335,29 @@ impl Body for ClientTokenRequest {
     }
 }
 
-/// `POST /auth/client-token`. An unknown client, a wrong or ended secret and a client that has ended are 401, whichever.
+/// `POST /auth/client-token`. An unknown client, a wrong or ended secret and a client that has ended are 401, whichever;
+/// after ten from one address 429. A right secret is never refused for what others sent.
 pub async fn issue_token(
     State(app): State<AppState>,
     context: Context,
     Valid(asked): Valid<ClientTokenRequest>,
 ) -> Result<Response, ApiError> {
     app.budgets.sign_in_as(&asked.client_id.to_string())?;
-    let hash = hash_token(&asked.client_secret);
-    let session_version = app
-        .writer
-        .write((asked.client_id, hash, context), |tx, (client_id, hash, context)| {
-            Box::pin(async move {
-                let session_version = db::session_version(tx, *client_id, hash).await?;
-                let actor = if session_version.is_some() { *client_id } else { Uuid::nil() };
-                let mut entry = Entry::of_task("auth.client_token", format!("api_client/{actor}"));
-                (entry.actor, entry.role) = (actor, "client".to_owned());
-                entry.is_refused = session_version.is_none();
-                audit::record(tx, context, entry).await?;
-                Ok::<_, ApiError>(session_version)
-            })
+    let (client_id, now) = (asked.client_id, Utc::now());
+    let mut entry = Entry::of_task("auth.client_token", format!("api_client/{client_id}"));
+    (entry.actor, entry.role) = (client_id, "client".to_owned());
+    let standing = db::session_version(&app.reads, client_id, &hash_token(&asked.client_secret)).await?;
+    let Some(session_version) = standing else {
+        let is_known = db::is_known(&app.reads, client_id).await?;
+        let locked = refusals::count(&app, context, is_known.then_some(entry), now).await?;
+        return Err(locked.map_or_else(ApiError::unauthenticated, |locked| locked.problem(now)));
+    };
+    app.writer
+        .write((entry, context), |tx, (entry, context)| {
+            Box::pin(async move { Ok::<_, ApiError>(audit::record(tx, context, entry.clone()).await?) })
         })
         .await?;
-    let session_version = session_version.ok_or_else(ApiError::unauthenticated)?;
-    let subject = Subject::Client(asked.client_id);
+    let subject = Subject::Client(client_id);
     let token: IssuedToken =
         app.auth.tokens.issue(subject, Uuid::new_v4(), session_version).map_err(ApiError::internal)?;
     json_response(StatusCode::OK, &token)

@@ -30,7 +30,7 @@ const CODE_CHARS: usize = 16;
 const CODE_CHARS_MAX: usize = 64;
 
 /// A one-time code; only its hash is stored.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Serialize, ToSchema)]
 pub struct EnrolmentCode {
     /// In groups of four, to be typed.
     pub code: String,

@@ -1,6 +1,8 @@
 //! The first owner, and the way back in for who lost everything: tasks of the command line, for whoever may configure the
 //! platform anyway.
 
+use std::fmt;
+
 use chrono::{TimeDelta, Utc};
 use runtime::pg::Writer;
 use uuid::Uuid;
@@ -26,12 +28,18 @@ const PASSWORD_CHARS: usize = 24;
 const RESET_CHARS: usize = 16;
 
 /// The first owner, made from the command line.
-#[derive(Debug, serde::Serialize)]
+#[derive(serde::Serialize)]
 pub struct FirstOwner {
     pub user_id: Uuid,
     pub login: String,
     /// Shown once; only its hash is stored.
     pub password: String,
+}
+
+impl fmt::Debug for FirstOwner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FirstOwner").field("user_id", &self.user_id).field("login", &self.login).finish_non_exhaustive()
+    }
 }
 
 /// Makes the first owner with a generated password. Refused (409) when an owner exists.
@@ -68,12 +76,18 @@ pub async fn create_owner(writer: &Writer, login: &str) -> Result<FirstOwner, Ap
 }
 
 /// What lets a user in again, made from the command line.
-#[derive(Debug, serde::Serialize)]
+#[derive(serde::Serialize)]
 pub struct WayBackIn {
     pub user_id: Uuid,
     pub login: String,
     /// For `POST /auth/password-reset`; shown once, good once and for a day.
     pub reset_code: String,
+}
+
+impl fmt::Debug for WayBackIn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WayBackIn").field("user_id", &self.user_id).field("login", &self.login).finish_non_exhaustive()
+    }
 }
 
 /// Takes the second factor of a user away, ends their sessions and locks, and makes a code that sets a new password.

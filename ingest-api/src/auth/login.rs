@@ -58,7 +58,7 @@ pub fn check_login(checks: &mut Checks, login: &mut String) {
 }
 
 /// A log-in that was right and opens one thing only: setting up the second factor that the user's role needs.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Serialize, ToSchema)]
 pub struct EnrolmentToken {
     /// For `POST /auth/second-factor` and its confirmation; 401 everywhere else.
     pub access_token: String,
@@ -78,6 +78,8 @@ enum Outcome {
     Enrol(EnrolmentToken),
     /// The password was right and no code came.
     CodeMissing,
+    /// The password fits a hash that is not stored any more.
+    Outdated,
     Wrong,
     Locked(Locked),
 }
@@ -87,7 +89,7 @@ struct Input {
     login: Login,
     context: Context,
     known: Option<Credentials>,
-    checked: Checked,
+    is_right: bool,
     arrived_at: DateTime<Utc>,
 }
 
@@ -95,7 +97,7 @@ struct Input {
 pub async fn log_in(
     State(app): State<AppState>,
     context: Context,
-    Valid(mut login): Valid<Login>,
+    Valid(login): Valid<Login>,
 ) -> Result<Response, ApiError> {
     let arrived_at = Utc::now();
     if login.password.len() > PASSWORD_BYTES_MAX {
@@ -103,24 +105,58 @@ pub async fn log_in(
     }
     app.budgets.sign_in_as(&login.login)?;
     attempts::refuse_locked_address(&app.reads, &context.address, arrived_at).await?;
-    let known = credentials::of_login(&app.reads, &login.login).await?.filter(|user| user.is_active);
-    let stored = known.as_ref().and_then(|user| user.password_hash.clone());
-    let checked = app.auth.passwords.check(std::mem::take(&mut login.password), stored).await?;
-    let input = Input { auth: Arc::clone(&app.auth), login, context, known, checked, arrived_at };
-    match app.writer.write(input, |tx, input| Box::pin(judge(tx, input))).await? {
+    let mut outcome = compare(&app, &login, &context, arrived_at).await?;
+    if matches!(outcome, Outcome::Outdated) {
+        // Another log-in at the same moment put a stronger hash of the same password there.
+        outcome = compare(&app, &login, &context, arrived_at).await?;
+    }
+    match outcome {
         Outcome::SignedIn(signed_in) => json_response(StatusCode::OK, &signed_in),
         Outcome::Enrol(token) => json_response(StatusCode::ACCEPTED, &token),
         Outcome::CodeMissing => {
             let detail = "send the code of your authenticator, or a recovery code, too";
             Err(ApiError::new(StatusCode::UNAUTHORIZED, "second_factor_required", detail))
         }
-        Outcome::Wrong => Err(ApiError::unauthenticated()),
+        Outcome::Wrong | Outcome::Outdated => Err(ApiError::unauthenticated()),
         Outcome::Locked(locked) => Err(locked.problem(arrived_at)),
     }
 }
 
+/// One hash and one transaction, whoever is meant.
+async fn compare(
+    app: &AppState,
+    login: &Login,
+    context: &Context,
+    arrived_at: DateTime<Utc>,
+) -> Result<Outcome, ApiError> {
+    let known = credentials::of_login(&app.reads, &login.login).await?.filter(|user| user.is_active);
+    let stored = known.as_ref().and_then(|user| user.password_hash.clone());
+    let Checked { is_right, is_weak } = app.auth.passwords.check(login.password.clone(), stored).await?;
+    let (auth, login, context) = (Arc::clone(&app.auth), login.clone(), context.clone());
+    let input = Arc::new(Input { auth, login, context, known, is_right, arrived_at });
+    let outcome = app.writer.write(Arc::clone(&input), |tx, input| Box::pin(judge(tx, input))).await?;
+    let is_in = matches!(outcome, Outcome::SignedIn(_) | Outcome::Enrol(_));
+    if let Some(user) = input.known.as_ref().filter(|_| is_in && is_weak)
+        && let Err(error) = strengthen(app, user, input.login.password.clone()).await
+    {
+        tracing::warn!(%error, user.id = %user.user_id, "a weak password hash stays until the next log-in");
+    }
+    Ok(outcome)
+}
+
+/// Puts a hash of today's strength in the place of a weak one.
+async fn strengthen(app: &AppState, user: &Credentials, password: String) -> Result<(), ApiError> {
+    let Some(weak) = user.password_hash.clone() else { return Ok(()) };
+    let stronger = app.auth.passwords.hash(password).await?;
+    app.writer
+        .write((user.user_id, weak, stronger), |tx, (user_id, weak, stronger)| {
+            Box::pin(async move { Ok::<_, ApiError>(credentials::rehash(tx, *user_id, (weak, stronger)).await?) })
+        })
+        .await
+}
+
 async fn judge(tx: &mut PgTx, input: &Input) -> Result<Outcome, ApiError> {
-    let Input { auth, login, context, known, checked, arrived_at } = input;
+    let Input { auth, login, context, known, is_right, arrived_at } = input;
     let attempt = match Attempt::begin(tx, Target::log_in(&login.login, &context.address), *arrived_at).await? {
         Ok(attempt) => attempt,
         Err(locked) => {
@@ -130,9 +166,10 @@ async fn judge(tx: &mut PgTx, input: &Input) -> Result<Outcome, ApiError> {
     };
     // As it is now: while the password was hashed it may have been changed, or its user deactivated.
     let user = match known {
-        Some(known) if checked.is_right => credentials::lock(tx, known.user_id)
-            .await?
-            .filter(|now| now.is_active && now.password_hash == known.password_hash),
+        Some(known) if *is_right => match credentials::lock(tx, known.user_id).await?.filter(|now| now.is_active) {
+            Some(now) if now.password_hash != known.password_hash => return Ok(Outcome::Outdated),
+            now => now,
+        },
         _ => None,
     };
     let Some(user) = user else { return wrong(tx, attempt, context, known.as_ref(), "").await };
@@ -145,9 +182,6 @@ async fn judge(tx: &mut PgTx, input: &Input) -> Result<Outcome, ApiError> {
             return Ok(Outcome::CodeMissing);
         }
         Given::None | Given::Right => attempt.succeeded(tx).await?,
-    }
-    if let Some(stronger) = &checked.stronger {
-        credentials::rehash(tx, user.user_id, stronger).await?;
     }
     record(tx, context, Some(&user), None).await?;
     let (id, version) = (UserId(user.user_id), user.session_version);

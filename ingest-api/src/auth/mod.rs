@@ -15,6 +15,7 @@ pub mod pin;
 pub mod policy;
 pub mod principals;
 pub mod refresh;
+pub mod refusals;
 pub mod seal;
 pub mod second_factor;
 pub mod sessions;
@@ -46,6 +47,7 @@ use crate::users::{User, is_in_charge};
 pub struct Auth {
     pub tokens: Tokens,
     pub passwords: Passwords,
+    pub pins: Passwords,
     pub cursors: Cursors,
     pub seals: Seals,
     /// Signs until the first rotation; what is sealed hangs on it for ever.
@@ -62,6 +64,7 @@ impl Auth {
         Ok(Arc::new(Auth {
             tokens: Tokens::new(SigningKey::from_pem(pem).map_err(unusable)?, &config.issuer),
             passwords: Passwords::new()?,
+            pins: Passwords::of_pins()?,
             cursors: Cursors::new(pem.as_bytes()),
             seals: Seals::new(pem.trim().as_bytes()),
             configured: Arc::new(SigningKey::from_pem(pem).map_err(unusable)?),

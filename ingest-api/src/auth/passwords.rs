@@ -20,16 +20,20 @@ const MEMORY_KIB: u32 = 19 * 1_024;
 const PASSES: u32 = 2;
 const AT_ONCE: usize = 2;
 const WAITING_MAX: usize = 50;
+/// PINs have places of their own, so that a storm of log-ins keeps no cashier waiting.
+const PINS_AT_ONCE: usize = 1;
+const PINS_WAITING_MAX: usize = 20;
 
 /// Notes what is wrong with a new password: its length, or that it is among the first that a guesser tries. `about` is
-/// what a guesser knows of its user.
-pub fn check_new(checks: &mut Checks, pointer: &str, password: &str, about: &[&str]) {
+/// what a guesser knows of its user. Takes milliseconds: see [`Passwords::accept`].
+fn check_new(checks: &mut Checks, pointer: &str, password: &str, about: &[&str]) {
     let chars = password.chars().count();
     checks.that(chars >= PASSWORD_CHARS_MIN, pointer, "is shorter than 10 characters");
     checks.that(password.len() <= PASSWORD_BYTES_MAX, pointer, "is longer than 1 KiB");
     if chars < PASSWORD_CHARS_MIN || password.len() > PASSWORD_BYTES_MAX {
         return;
     }
+    // It looks at the first hundred characters.
     let is_hard = zxcvbn::zxcvbn(password, about).guesses_log10() >= GUESSES_LOG10_MIN;
     checks.that(is_hard, pointer, "is among the first that are guessed: take several words, or a longer text");
 }
@@ -38,8 +42,9 @@ pub fn check_new(checks: &mut Checks, pointer: &str, password: &str, about: &[&s
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checked {
     pub is_right: bool,
-    /// A hash to store instead: the password is right, and what is stored took less work than a hash takes now.
-    pub stronger: Option<String>,
+    /// The password is right, and what is stored took less work than a hash takes now. Hashing it anew is left to the
+    /// caller: a right password must not take longer before it is known whether it counts.
+    pub is_weak: bool,
 }
 
 /// The bounded hasher.
@@ -51,11 +56,34 @@ pub struct Passwords {
 }
 
 impl Passwords {
+    /// For passwords.
     pub fn new() -> anyhow::Result<Self> {
+        Self::start(AT_ONCE, WAITING_MAX)
+    }
+
+    /// For PINs.
+    pub fn of_pins() -> anyhow::Result<Self> {
+        Self::start(PINS_AT_ONCE, PINS_WAITING_MAX)
+    }
+
+    fn start(at_once: usize, waiting_max: usize) -> anyhow::Result<Self> {
         let params = Params::new(MEMORY_KIB, PASSES, 1, None).context("argon2 parameters")?;
         let argon = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
         let nobody = argon.hash_password(b"nobody has this password").context("argon2")?.to_string();
-        Ok(Passwords { hashers: Hashers::start(AT_ONCE, WAITING_MAX)?, argon, nobody })
+        Ok(Passwords { hashers: Hashers::start(at_once, waiting_max)?, argon, nobody })
+    }
+
+    /// 422 at `pointer` unless the password is good enough to be a new one; `about` is what a guesser knows of its user.
+    pub async fn accept(&self, pointer: &'static str, password: &str, about: &[&str]) -> Result<(), ApiError> {
+        let about: Vec<String> = about.iter().map(|&text| text.to_owned()).collect();
+        let password = password.to_owned();
+        let judge = move || {
+            let about: Vec<&str> = about.iter().map(String::as_str).collect();
+            let mut checks = Checks::default();
+            check_new(&mut checks, pointer, &password, &about);
+            checks.done()
+        };
+        self.hashers.run(judge).await?
     }
 
     /// Hashes worked out so far, right or wrong: what tells attempts apart by their cost.
@@ -85,13 +113,9 @@ impl Passwords {
                 let is_match =
                     parsed.as_ref().is_some_and(|hash| argon.verify_password(password.as_bytes(), hash).is_ok());
                 let is_right = is_match && is_somebody;
-                let stronger = (is_right && parsed.as_ref().is_none_or(is_weak))
-                    .then(|| argon.hash_password(password.as_bytes()).map(|hash| hash.to_string()))
-                    .transpose()
-                    .map_err(|error| ApiError::internal(anyhow::anyhow!("argon2: {error}")))?;
-                Ok(Checked { is_right, stronger })
+                Checked { is_right, is_weak: is_right && parsed.as_ref().is_none_or(is_weak) }
             })
-            .await?
+            .await
     }
 }
 
@@ -110,8 +134,8 @@ mod tests {
         let passwords = Passwords::new().unwrap();
         let stored = passwords.hash("correct horse".into()).await.unwrap();
         assert!(stored.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{stored}");
-        let wrong = Checked { is_right: false, stronger: None };
-        let right = Checked { is_right: true, stronger: None };
+        let wrong = Checked { is_right: false, is_weak: false };
+        let right = Checked { is_right: true, is_weak: false };
         assert_eq!(passwords.check("correct horse".into(), Some(stored.clone())).await.unwrap(), right);
         assert_eq!(passwords.check("correct horsf".into(), Some(stored)).await.unwrap(), wrong);
         assert_eq!(passwords.check("nobody has this password".into(), None).await.unwrap(), wrong);
@@ -119,16 +143,25 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_right_password_under_a_weak_hash_brings_a_stronger_one() {
+    async fn a_weak_hash_is_told_from_a_strong_one_to_who_knows_the_password() {
         let passwords = Passwords::new().unwrap();
         let weak = Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::new(8_192, 1, 1, None).unwrap());
         let stored = weak.hash_password(b"correct horse").unwrap().to_string();
-        assert_eq!(passwords.check("correct horsf".into(), Some(stored.clone())).await.unwrap().stronger, None);
-        let checked = passwords.check("correct horse".into(), Some(stored)).await.unwrap();
-        let stronger = checked.stronger.expect("a stronger hash");
-        assert!(stronger.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{stronger}");
-        let again = passwords.check("correct horse".into(), Some(stronger)).await.unwrap();
-        assert_eq!(again, Checked { is_right: true, stronger: None });
+        let wrong = passwords.check("correct horsf".into(), Some(stored.clone())).await.unwrap();
+        assert_eq!(wrong, Checked { is_right: false, is_weak: false });
+        let right = passwords.check("correct horse".into(), Some(stored)).await.unwrap();
+        assert_eq!(right, Checked { is_right: true, is_weak: true });
+    }
+
+    #[tokio::test]
+    async fn judging_a_new_password_takes_a_place_as_hashing_does() {
+        let passwords = Passwords::new().unwrap();
+        let places = AT_ONCE + WAITING_MAX;
+        let storm = futures::future::join_all((0..places).map(|_| passwords.hash("x".into())));
+        let (storm, judged) = tokio::join!(storm, passwords.accept("/password", "password12", &[]));
+        assert!(storm.iter().all(Result::is_ok));
+        assert_eq!(judged.unwrap_err().code, "overloaded");
+        assert_eq!(passwords.accept("/password", "password12", &[]).await.unwrap_err().errors[0].pointer, "/password");
     }
 
     #[test]

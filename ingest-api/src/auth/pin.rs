@@ -2,6 +2,8 @@
 //! cashier in again by itself: its verifier is an argon2id hash not of the PIN but of the device's signature over it, so
 //! without the key inside the device nobody can even try PINs.
 
+use std::sync::Arc;
+
 use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -18,9 +20,8 @@ use uuid::Uuid;
 use crate::access::{Access, Permission, Principal};
 use crate::app::AppState;
 use crate::audit::{self, Entry};
-use crate::auth::attempts::{Attempt, Locked, Target};
-use crate::auth::in_charge;
-use crate::auth::principals;
+use crate::auth::attempts::{self, Attempt, Locked, Target};
+use crate::auth::{in_charge, principals, step_up};
 use crate::checks::{CODE_CHARS_MAX, Checks};
 use crate::context::Context;
 use crate::db::credentials::{self, Credentials};
@@ -74,7 +75,7 @@ pub async fn set_pin(
     Valid(NewPin { pin }): Valid<NewPin>,
 ) -> Result<Response, ApiError> {
     let hash = match pin {
-        Some(pin) => Some(app.auth.passwords.hash(pin).await?),
+        Some(pin) => Some(app.auth.pins.hash(pin).await?),
         None => None,
     };
     let has_pin = hash.is_some();
@@ -82,7 +83,8 @@ pub async fn set_pin(
         .write((access, context, user_id, hash), |tx, (access, context, user_id, hash)| {
             Box::pin(async move {
                 in_charge(tx, access, *user_id).await?;
-                credentials::set_pin(tx, *user_id, hash.as_deref()).await?;
+                step_up::require(tx, access).await?;
+                credentials::set_pin(tx, *user_id, hash.as_deref(), access.actor().0).await?;
                 db::revoke_of_cashier(tx, *user_id, "PIN changed").await?;
                 let entry = Entry::done(&access.principal, "user.pin", format!("user/{user_id}"));
                 audit::record(tx, context, entry).await?;
@@ -119,7 +121,7 @@ pub fn signed_text(terminal_id: Uuid, cashier_code: &str, pin: &str) -> String {
 }
 
 /// A lease as the device keeps it.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Clone, Serialize, ToSchema)]
 pub struct IssuedLease {
     pub lease_id: Uuid,
     pub terminal_id: Uuid,
@@ -155,7 +157,8 @@ pub enum Proof {
 }
 
 impl Shown {
-    /// Compares what was typed and signed with what is stored; takes as long whoever it is.
+    /// Compares what was typed and signed with what is stored; takes as long whoever it is. Under a lock neither is looked
+    /// at: [`Shown::prove`] will say so.
     pub async fn compare(app: &AppState, access: &Access, asked: PinSignIn) -> Result<Shown, ApiError> {
         let (terminal, now) = (access.require_terminal()?, Utc::now());
         let known = credentials::of_code(&app.reads, &asked.cashier_code).await?.filter(|user| user.is_active);
@@ -165,9 +168,14 @@ impl Shown {
         let is_signed = URL_SAFE_NO_PAD.decode(&asked.signature).is_ok_and(|signature| {
             UnparsedPublicKey::new(&ED25519, &device_key).verify(text.as_bytes(), &signature).is_ok()
         });
-        let stored = known.as_ref().and_then(|user| user.pin_hash.clone());
-        let checked = app.auth.passwords.check(asked.pin, stored).await?;
-        let is_right = checked.is_right && is_signed;
+        let is_locked = attempts::find_lock(&app.reads, &[Target::pin(terminal.0.0, &asked.cashier_code)], now).await?;
+        let is_right = match is_locked {
+            Some(_) => false,
+            None => {
+                let stored = known.as_ref().and_then(|user| user.pin_hash.clone());
+                app.auth.pins.check(asked.pin, stored).await?.is_right && is_signed
+            }
+        };
         Ok(Shown { terminal, device_key, code: asked.cashier_code, known, is_right, signature: asked.signature, now })
     }
 
@@ -187,15 +195,7 @@ impl Shown {
                 return Ok(Proof::Locked(locked));
             }
         };
-        let principal = match &self.known {
-            Some(known) if self.is_right => present(tx, known).await?,
-            _ => None,
-        };
-        // Re-enrolled or retired since it was looked at: what follows would be for a device that is gone.
-        let is_same_device =
-            crate::db::terminals::device_key(&mut **tx, terminal.0).await?.as_ref() == Some(&self.device_key);
-        let proved = principal.filter(|principal| may(principal) && is_same_device);
-        let Some((user, principal)) = self.known.clone().zip(proved) else {
+        let Some(proved) = self.stands(tx, may).await? else {
             if attempt.failed(tx).await? {
                 db::revoke_of_terminal(tx, terminal.0, Some(cashier), "PIN guessed at").await?;
             }
@@ -203,7 +203,21 @@ impl Shown {
             return Ok(Proof::Wrong);
         };
         attempt.succeeded(tx).await?;
-        Ok(Proof::Given(Box::new((user, principal))))
+        Ok(Proof::Given(Box::new(proved)))
+    }
+
+    /// Who showed a right PIN and `may`, on the device that asked: as it is now, for all of it may have changed since it was
+    /// looked at.
+    async fn stands(
+        &self,
+        tx: &mut PgTx,
+        may: impl Fn(&Principal) -> bool,
+    ) -> Result<Option<(Credentials, Principal)>, ApiError> {
+        let Some(known) = self.known.as_ref().filter(|_| self.is_right) else { return Ok(None) };
+        let principal = present(tx, known).await?.filter(may);
+        let device_key = crate::db::terminals::device_key(&mut **tx, self.terminal.0.0).await?;
+        let is_same_device = device_key.as_ref() == Some(&self.device_key);
+        Ok(principal.filter(|_| is_same_device).map(|principal| (known.clone(), principal)))
     }
 
     /// Whose PIN it claims to be, for the audit row.
@@ -219,21 +233,24 @@ async fn present(tx: &mut PgTx, known: &Credentials) -> Result<Option<Principal>
     Ok(principals::user(tx, known.user_id).await?.filter(|_| is_same))
 }
 
-enum Outcome {
-    Issued(Box<IssuedLease>),
-    Wrong,
-    Locked(Locked),
-}
-
 struct Input {
     access: Access,
     context: Context,
     shown: Shown,
-    verifier: String,
+}
+
+impl Input {
+    fn entry(&self) -> Entry<'static> {
+        Entry::done(&self.access.principal, "auth.pin", self.shown.target()).at(self.shown.terminal.1)
+    }
+    fn may_sell(&self, principal: &Principal) -> bool {
+        principal.may(Permission::Sell, self.shown.terminal.1)
+    }
 }
 
 /// `POST /auth/pin`. A wrong PIN, an unknown cashier, one who may not sell there and a signature that is not the device's
-/// are 401, whichever it is.
+/// are 401, whichever it is. Until the verdict a right PIN costs what a wrong one does, and under a lock neither is looked
+/// at.
 pub async fn sign_in(
     State(app): State<AppState>,
     access: Access,
@@ -241,30 +258,33 @@ pub async fn sign_in(
     Valid(asked): Valid<PinSignIn>,
 ) -> Result<Response, ApiError> {
     let shown = Shown::compare(&app, &access, asked).await?;
-    let now = shown.now;
-    let verifier = if shown.is_right { app.auth.passwords.hash(shown.signature.clone()).await? } else { String::new() };
-    let input = Input { access, context, shown, verifier };
-    match app.writer.write(input, |tx, input| Box::pin(judge(tx, input))).await? {
-        Outcome::Issued(lease) => json_response(StatusCode::CREATED, &lease),
-        Outcome::Wrong => Err(ApiError::unauthenticated()),
-        Outcome::Locked(locked) => Err(locked.problem(now)),
+    let input = Arc::new(Input { access, context, shown });
+    match app.writer.write(Arc::clone(&input), |tx, input| Box::pin(prove_to_sell(tx, input))).await? {
+        Proof::Given(_) => {}
+        Proof::Wrong => return Err(ApiError::unauthenticated()),
+        Proof::Locked(locked) => return Err(locked.problem(input.shown.now)),
     }
+    let verifier = app.auth.pins.hash(input.shown.signature.clone()).await?;
+    let lease = app
+        .writer
+        .write((input, verifier), |tx, (input, verifier)| {
+            Box::pin(async move {
+                let stands = input.shown.stands(tx, |principal| input.may_sell(principal)).await?;
+                let Some((user, principal)) = stands else {
+                    audit::record(tx, &input.context, input.entry().refused()).await?;
+                    return Ok(None);
+                };
+                let lease = issue(tx, input, &user, &principal, verifier).await?;
+                audit::record(tx, &input.context, input.entry()).await?;
+                Ok::<_, ApiError>(Some(lease))
+            })
+        })
+        .await?;
+    json_response(StatusCode::CREATED, &lease.ok_or_else(ApiError::unauthenticated)?)
 }
 
-async fn judge(tx: &mut PgTx, input: &Input) -> Result<Outcome, ApiError> {
-    let Input { access, context, shown, .. } = input;
-    let location = shown.terminal.1;
-    let entry = Entry::done(&access.principal, "auth.pin", shown.target()).at(location);
-    let may_sell = |principal: &Principal| principal.may(Permission::Sell, location);
-    match shown.prove(tx, context, entry.clone(), may_sell).await? {
-        Proof::Wrong => Ok(Outcome::Wrong),
-        Proof::Locked(locked) => Ok(Outcome::Locked(locked)),
-        Proof::Given(given) => {
-            let lease = issue(tx, input, &given.0, &given.1).await?;
-            audit::record(tx, context, entry).await?;
-            Ok(Outcome::Issued(Box::new(lease)))
-        }
-    }
+async fn prove_to_sell(tx: &mut PgTx, input: &Input) -> Result<Proof, ApiError> {
+    input.shown.prove(tx, &input.context, input.entry(), |principal| input.may_sell(principal)).await
 }
 
 async fn issue(
@@ -272,8 +292,9 @@ async fn issue(
     input: &Input,
     user: &Credentials,
     principal: &Principal,
+    verifier: &str,
 ) -> Result<IssuedLease, ApiError> {
-    let Input { shown: Shown { terminal: (terminal, location), device_key, now, .. }, verifier, .. } = input;
+    let Shown { terminal: (terminal, location), device_key, now, .. } = &input.shown;
     let hours = sign_in_policy::find(&mut **tx).await?.lease_hours;
     // An act that needs an approval each time is in the limits alone.
     let allows = |rule: &Rule| rule.mode == Mode::Allow;
@@ -301,7 +322,7 @@ async fn issue(
         location_id: location.0,
         cashier_id: user.user_id,
         cashier_code: user.code.clone(),
-        verifier: verifier.clone(),
+        verifier: verifier.to_owned(),
         permissions,
         limits,
         issued_at: *now,

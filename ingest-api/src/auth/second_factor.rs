@@ -1,7 +1,7 @@
 //! The second factor: an authenticator's code of the present half minute, good once, or one of ten recovery codes, each
 //! good once. Owners and IT admins need one, others where the policy says so.
 
-use std::sync::Arc;
+mod set_up;
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use self::set_up::{Proven, SetUp};
 use crate::access::Access;
 use crate::app::AppState;
 use crate::audit::{self, Entry};
@@ -30,12 +31,12 @@ use crate::error::ApiError;
 use crate::extract::{Body, PathId, Valid};
 
 const RECOVERY_CODES: usize = 10;
-/// 80 random bits.
-const RECOVERY_CHARS: usize = 16;
+/// 120 random bits.
+const RECOVERY_CHARS: usize = 24;
 const CODE_CHARS_MAX: usize = 64;
 
 /// A code of the second factor as a request carries it.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Code {
     pub totp: Option<String>,
     pub recovery_code: Option<String>,
@@ -91,7 +92,7 @@ fn open(auth: &Auth, user: &Credentials, sealed: &[u8]) -> Result<Authenticator,
 }
 
 /// A second factor that is offered: it counts once a code of it was given.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Serialize, ToSchema)]
 pub struct OfferedFactor {
     /// Base32, to be typed into an authenticator.
     pub secret: String,
@@ -101,13 +102,13 @@ pub struct OfferedFactor {
 }
 
 /// Ten codes, each good once instead of a code of the authenticator; shown this once.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Serialize, ToSchema)]
 pub struct RecoveryCodes {
     pub recovery_codes: Vec<String>,
 }
 
 /// A second factor that counts from now on.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Serialize, ToSchema)]
 pub struct ConfirmedFactor {
     /// Ten codes, each good once instead of a code of the authenticator; shown this once.
     pub recovery_codes: Vec<String>,
@@ -116,12 +117,27 @@ pub struct ConfirmedFactor {
     pub session: Option<SignedIn>,
 }
 
+/// What is needed for the first second factor of a session.
+#[derive(Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FactorProof {
+    /// From who has a session and no second factor yet.
+    pub password: Option<String>,
+}
+
+impl Body for FactorProof {
+    const BYTES_MAX: usize = 16 << 10;
+    fn check(&mut self, _: &mut Checks) {}
+}
+
 /// The code that the offered authenticator shows.
 #[derive(Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Confirm {
     /// Six digits.
     pub totp: String,
+    /// From who has a session and no second factor yet.
+    pub password: Option<String>,
 }
 
 impl Body for Confirm {
@@ -131,35 +147,34 @@ impl Body for Confirm {
     }
 }
 
-/// Replacing a factor asks for the one there is; who has none yet has nothing more to prove.
-async fn require_may_replace(tx: &mut PgTx, access: &Access, user_id: Uuid) -> Result<(), ApiError> {
-    let has_factor = db::lock(tx, user_id).await?.is_some_and(|factor| factor.secret.is_some());
-    if has_factor { step_up::require(tx, access).await } else { Ok(()) }
-}
-
 /// `POST /auth/second-factor`: offers a new authenticator secret; an earlier offer ends.
-pub async fn offer(State(app): State<AppState>, access: Access, context: Context) -> Result<Response, ApiError> {
-    let user_id = access.require_user()?.0;
-    let input = (Arc::clone(&app.auth), access, context, user_id, random_bytes(SECRET_BYTES));
+pub async fn offer(
+    State(app): State<AppState>,
+    access: Access,
+    context: Context,
+    proof: Option<Valid<FactorProof>>,
+) -> Result<Response, ApiError> {
+    let password = proof.and_then(|Valid(proof)| proof.password);
+    let set_up = SetUp::new(&app, access, context, password).await?;
     let offered = app
         .writer
-        .write(input, |tx, (auth, access, context, user_id, secret)| {
+        .write((set_up, random_bytes(SECRET_BYTES)), |tx, (it, secret)| {
             Box::pin(async move {
-                let user = credentials::lock(tx, *user_id).await?.ok_or_else(ApiError::unauthenticated)?;
-                require_may_replace(tx, access, *user_id).await?;
-                let sealed = auth.seals.seal(Purpose::SecondFactor, user_id.as_bytes(), secret);
-                db::offer(tx, *user_id, &sealed.map_err(ApiError::internal)?).await?;
-                let entry = Entry::done(&access.principal, "auth.second_factor_offer", format!("user/{user_id}"));
-                audit::record(tx, context, entry).await?;
-                Authenticator::new(secret, &user.login)
-                    .and_then(|it| {
-                        Ok(OfferedFactor { secret: it.secret_base32(), otpauth_uri: it.uri()?, qr_svg: it.qr_svg()? })
-                    })
-                    .map_err(ApiError::internal)
+                let user = match it.prove(tx, "auth.second_factor_offer").await? {
+                    Proven::By(user) => user,
+                    refused => return Ok(Err(refused)),
+                };
+                let sealed = it.auth.seals.seal(Purpose::SecondFactor, user.user_id.as_bytes(), secret);
+                db::offer(tx, user.user_id, &sealed.map_err(ApiError::internal)?).await?;
+                audit::record(tx, &it.context, it.entry("auth.second_factor_offer")).await?;
+                let offered = Authenticator::new(secret, &user.login).and_then(|it| {
+                    Ok(OfferedFactor { secret: it.secret_base32(), otpauth_uri: it.uri()?, qr_svg: it.qr_svg()? })
+                });
+                Ok::<_, ApiError>(Ok(offered.map_err(ApiError::internal)?))
             })
         })
         .await?;
-    json_response(StatusCode::OK, &offered)
+    json_response(StatusCode::OK, &offered.map_err(Proven::problem)?)
 }
 
 /// `POST /auth/second-factor/confirm`: what was offered counts from now on.
@@ -167,37 +182,35 @@ pub async fn confirm(
     State(app): State<AppState>,
     access: Access,
     context: Context,
-    Valid(Confirm { totp }): Valid<Confirm>,
+    Valid(Confirm { totp, password }): Valid<Confirm>,
 ) -> Result<Response, ApiError> {
-    let now = Utc::now();
-    let input = (Arc::clone(&app.auth), access, context, totp);
+    let set_up = SetUp::new(&app, access, context, password).await?;
     let confirmed = app
         .writer
-        .write(input, move |tx, (auth, access, context, totp)| {
-            Box::pin(async move { enrol(tx, auth, (access, context), totp, now).await })
+        .write((set_up, totp), |tx, (it, totp)| {
+            Box::pin(async move {
+                match it.prove(tx, "auth.second_factor").await? {
+                    Proven::By(user) => Ok(Ok(enrol(tx, it, &user, totp).await?)),
+                    refused => Ok::<_, ApiError>(Err(refused)),
+                }
+            })
         })
         .await?;
-    json_response(StatusCode::OK, &confirmed)
+    json_response(StatusCode::OK, &confirmed.map_err(Proven::problem)?)
 }
 
-async fn enrol(
-    tx: &mut PgTx,
-    auth: &Auth,
-    (access, context): (&Access, &Context),
-    totp: &str,
-    now: DateTime<Utc>,
-) -> Result<ConfirmedFactor, ApiError> {
-    let user_id = access.require_user()?;
-    let user = credentials::lock(tx, user_id.0).await?.ok_or_else(ApiError::unauthenticated)?;
-    require_may_replace(tx, access, user_id.0).await?;
+/// Ends the user's other sessions: one of them may be in wrong hands, and none of them proved the new factor.
+async fn enrol(tx: &mut PgTx, it: &SetUp, user: &Credentials, totp: &str) -> Result<ConfirmedFactor, ApiError> {
+    let SetUp { auth, access, context, now, .. } = it;
+    let (user_id, now) = (UserId(user.user_id), *now);
     let pending = db::lock(tx, user_id.0).await?.and_then(|factor| factor.pending);
     let pending = pending.ok_or_else(|| ApiError::conflict("illegal_transition", "no second factor is offered"))?;
-    let step = open(auth, &user, &pending)?.step_of(totp, now);
+    let step = open(auth, user, &pending)?.step_of(totp, now);
     let step = step.ok_or_else(|| ApiError::invalid_value("/totp", "is not the code of this half minute"))?;
     db::confirm(tx, user_id.0, step, now).await?;
     let recovery_codes = renew_recovery_codes(tx, user_id.0).await?;
-    let entry = Entry::done(&access.principal, "auth.second_factor", format!("user/{}", user_id.0));
-    audit::record(tx, context, entry).await?;
+    crate::db::sessions::end_others(tx, user_id.0, access.session, "second factor set up").await?;
+    audit::record(tx, context, it.entry("auth.second_factor")).await?;
     let session = match access.session {
         Some(session) => {
             crate::db::sessions::prove(tx, session, now).await?;

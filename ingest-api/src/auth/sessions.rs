@@ -58,7 +58,7 @@ pub struct SessionsEnded {
 }
 
 /// A session that has begun; its tokens are shown this once.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Clone, Serialize, ToSchema)]
 pub struct SignedIn {
     pub access_token: String,
     /// Always `Bearer`.
@@ -126,9 +126,11 @@ pub fn signed_in(
     })
 }
 
-/// Ends every session of a user and makes every token of before worthless, on every node within a second.
+/// Ends every session, lease and open reset code of a user and makes every token of before worthless, on every node
+/// within a second.
 pub async fn cut(tx: &mut PgTx, user_id: Uuid, reason: &str) -> Result<i64, sqlx::Error> {
     db::raise_version(tx, user_id).await?;
+    crate::db::credentials::forget_reset(tx, user_id).await?;
     crate::db::leases::revoke_of_cashier(tx, user_id, reason).await?;
     db::end(tx, user_id, None, reason).await
 }

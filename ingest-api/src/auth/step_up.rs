@@ -22,13 +22,16 @@ use crate::auth::passwords::PASSWORD_BYTES_MAX;
 use crate::auth::second_factor::{self, Code, Given};
 use crate::checks::Checks;
 use crate::context::Context;
-use crate::db::{credentials, sessions as db};
+use crate::db::credentials::{self, Credentials};
+use crate::db::sessions as db;
 use crate::edits::json_response;
 use crate::error::ApiError;
 use crate::extract::{Body, Valid};
 
 /// How long a proof lasts.
 pub const FRESH_SECONDS: i64 = 300;
+/// Wrong proofs in a row that end a session: whoever holds it is not its user.
+const FAILURES_MAX: i32 = 5;
 
 /// 403 `reauth_required` unless the session's user proved all they have at most five minutes ago.
 pub async fn require(conn: &mut PgConnection, access: &Access) -> Result<(), ApiError> {
@@ -81,9 +84,32 @@ struct Input {
     session: Uuid,
     login: String,
     code: Code,
-    /// What the hash said of the password, when one was given; the hash it was compared with.
-    password: Option<(bool, Option<String>)>,
+    password: Option<Compared>,
     now: DateTime<Utc>,
+}
+
+/// A password that came with a request of a session.
+pub struct Compared {
+    pub login: String,
+    is_right: bool,
+    /// What it was compared with.
+    hash: Option<String>,
+}
+
+impl Compared {
+    pub async fn with_stored(app: &AppState, user: &Credentials, password: String) -> Result<Self, ApiError> {
+        if password.len() > PASSWORD_BYTES_MAX {
+            return Err(ApiError::from_status(StatusCode::PAYLOAD_TOO_LARGE));
+        }
+        let (login, hash) = (user.login.clone(), user.password_hash.clone());
+        let is_right = app.auth.passwords.check(password, hash.clone()).await?.is_right;
+        Ok(Compared { login, is_right, hash })
+    }
+
+    /// Whether it is the password of this user, as locked now.
+    pub fn is_of(&self, user: &Credentials) -> bool {
+        self.is_right && self.hash == user.password_hash
+    }
 }
 
 /// `POST /auth/step-up`
@@ -97,13 +123,7 @@ pub async fn step_up(
     let session = access.session.ok_or_else(ApiError::unauthenticated)?;
     let user = credentials::of_user(&app.reads, user_id.0).await?.ok_or_else(ApiError::unauthenticated)?;
     let password = match password {
-        Some(password) if password.len() > PASSWORD_BYTES_MAX => {
-            return Err(ApiError::from_status(StatusCode::PAYLOAD_TOO_LARGE));
-        }
-        Some(password) => {
-            let checked = app.auth.passwords.check(password, user.password_hash.clone()).await?;
-            Some((checked.is_right, user.password_hash))
-        }
+        Some(password) => Some(Compared::with_stored(&app, &user, password).await?),
         None => None,
     };
     let auth = Arc::clone(&app.auth);
@@ -128,18 +148,38 @@ async fn prove(tx: &mut PgTx, input: &Input) -> Result<Outcome, ApiError> {
         }
     };
     let user = credentials::lock(tx, user_id).await?.ok_or_else(ApiError::unauthenticated)?;
+    if !db::lock_live(tx, *session).await? {
+        return Err(ApiError::unauthenticated());
+    }
     let is_proof = match second_factor::given(tx, auth, &user, code, *now).await? {
         Given::Right => true,
-        Given::None => password.as_ref().is_some_and(|(is_right, hash)| *is_right && *hash == user.password_hash),
+        Given::None => password.as_ref().is_some_and(|password| password.is_of(&user)),
         Given::Missing | Given::Wrong => false,
     };
     if !is_proof {
-        attempt.failed(tx).await?;
-        audit::record(tx, context, entry.refused()).await?;
+        failed(tx, attempt, (access, *session), context, entry).await?;
         return Ok(Outcome::Wrong);
     }
     attempt.succeeded(tx).await?;
     db::prove(tx, *session, *now).await?;
     audit::record(tx, context, entry).await?;
     Ok(Outcome::Fresh(*now + TimeDelta::seconds(FRESH_SECONDS)))
+}
+
+/// Counts and writes down a wrong proof of a session; the fifth in a row ends it.
+pub async fn failed(
+    tx: &mut PgTx,
+    attempt: Attempt,
+    (access, session): (&Access, Uuid),
+    context: &Context,
+    entry: Entry<'_>,
+) -> Result<(), ApiError> {
+    attempt.failed(tx).await?;
+    let mut entry = entry.refused();
+    if db::fail_proof(tx, session).await? >= FAILURES_MAX {
+        db::end(tx, access.require_user()?.0, Some(session), "proofs were wrong").await?;
+        entry = entry.because("the session is ended");
+    }
+    audit::record(tx, context, entry).await?;
+    Ok(())
 }

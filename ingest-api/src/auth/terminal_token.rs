@@ -15,6 +15,7 @@ use uuid::Uuid;
 use crate::access::Principal;
 use crate::app::AppState;
 use crate::audit::{self, Entry};
+use crate::auth::refusals;
 use crate::auth::tokens::{IssuedToken, Subject};
 use crate::checks::Checks;
 use crate::context::Context;
@@ -27,6 +28,7 @@ const WINDOW_SECONDS: i64 = 300;
 const NONCE_CHARS_MIN: usize = 16;
 const NONCE_CHARS_MAX: usize = 128;
 const SIGNATURE_CHARS_MAX: usize = 128;
+const ACTION: &str = "auth.terminal_token";
 
 /// A signed request of a device. The signature covers the text
 /// `vorca-terminal-token\n<terminal_id>\n<issued_at>\n<nonce>`, with the values exactly as sent.
@@ -62,6 +64,15 @@ impl Body for TerminalTokenRequest {
     }
 }
 
+impl TerminalTokenRequest {
+    fn is_signed_by(&self, key: &[u8]) -> bool {
+        let text = signed_text(&self.terminal_id.to_string(), &self.issued_at, &self.nonce);
+        URL_SAFE_NO_PAD
+            .decode(&self.signature)
+            .is_ok_and(|signature| UnparsedPublicKey::new(&ED25519, key).verify(text.as_bytes(), &signature).is_ok())
+    }
+}
+
 /// The text that a device signs.
 pub fn signed_text(terminal_id: &str, issued_at: &str, nonce: &str) -> String {
     format!("vorca-terminal-token\n{terminal_id}\n{issued_at}\n{nonce}")
@@ -85,16 +96,23 @@ pub async fn issue_terminal_token(
          where t.terminal_id = $1 and t.is_active and l.is_active and t.device_public_key is not null",
     )
     .bind(request.terminal_id)
-    .fetch_optional(&app.gate)
+    .fetch_optional(&app.reads)
     .await?;
-    let (key, location_id, session_version) = known.ok_or_else(ApiError::unauthenticated)?;
-    let text = signed_text(&request.terminal_id.to_string(), &request.issued_at, &request.nonce);
-    let signature = URL_SAFE_NO_PAD.decode(&request.signature).map_err(|_| ApiError::unauthenticated())?;
-    UnparsedPublicKey::new(&ED25519, key)
-        .verify(text.as_bytes(), &signature)
-        .map_err(|_| ApiError::unauthenticated())?;
-    let device =
-        Principal::Terminal { terminal_id: TerminalId(request.terminal_id), location_id: LocationId(location_id) };
+    let device = |location_id| Principal::Terminal {
+        terminal_id: TerminalId(request.terminal_id),
+        location_id: LocationId(location_id),
+    };
+    let signed = known.as_ref().filter(|(key, ..)| request.is_signed_by(key));
+    let Some(&(_, location_id, session_version)) = signed else {
+        let known = known.map(|(_, location, _)| {
+            let entry = Entry::done(&device(location), ACTION, format!("terminal/{}", request.terminal_id));
+            entry.at(LocationId(location)).because("signature")
+        });
+        // A till has to learn that its key is worth nothing: 401, also when it is not counted any more.
+        refusals::count(&app, context, known, Utc::now()).await?;
+        return Err(ApiError::unauthenticated());
+    };
+    let device = device(location_id);
     spend_nonce(&app, &request, issued_at, device, context).await?;
     let subject = Subject::Terminal(TerminalId(request.terminal_id), LocationId(location_id));
     let token: IssuedToken =
@@ -130,7 +148,7 @@ async fn spend_nonce(
                 .execute(&mut **tx)
                 .await?;
                 let is_fresh = done.rows_affected() == 1;
-                let mut entry = Entry::done(device, "auth.terminal_token", format!("terminal/{terminal_id}"));
+                let mut entry = Entry::done(device, ACTION, format!("terminal/{terminal_id}"));
                 entry.location = device.terminal().map(|(_, location)| location);
                 entry.is_refused = !is_fresh;
                 audit::record(tx, context, entry).await?;

@@ -98,7 +98,7 @@ impl Claims {
 }
 
 /// A token as it is handed out.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Clone, Serialize, ToSchema)]
 pub struct IssuedToken {
     pub access_token: String,
     /// Always `Bearer`.

@@ -17,6 +17,7 @@ use crate::access::{Access, Principal};
 use crate::app::AppState;
 use crate::audit::{self, Entry};
 use crate::auth::codes::random_text;
+use crate::auth::step_up;
 use crate::checks::Checks;
 use crate::context::Context;
 use crate::db::profiles as db;
@@ -71,6 +72,7 @@ pub async fn erase_member(
     Valid(new): Valid<NewErasure>,
 ) -> Result<Response, ApiError> {
     access.require_everywhere()?;
+    step_up::require(&mut *app.reads.acquire().await?, &access).await?;
     let vault = app.vault()?;
     let asked = Some((access.principal, context));
     let erased = erase(&app.writer, &vault, id, new.reason, asked).await?;

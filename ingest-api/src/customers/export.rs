@@ -13,6 +13,7 @@ use super::{LoyaltyAccount, Member};
 use crate::access::Access;
 use crate::app::AppState;
 use crate::audit::{self, Entry};
+use crate::auth::step_up;
 use crate::catalog::upsert::BulkTurn;
 use crate::context::Context;
 use crate::db::customers as db;
@@ -68,6 +69,7 @@ pub async fn export_member(
     access.require_everywhere()?;
     let vault = app.vault()?;
     let mut tx = app.snapshot().await?;
+    step_up::require(&mut tx, &access).await?;
     let member = profile::survivor(&mut tx, id).await?;
     let id = member.customer_id;
     db::allow_long_read(&mut tx).await?;

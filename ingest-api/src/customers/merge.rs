@@ -17,6 +17,7 @@ use super::{Member, points};
 use crate::access::{Access, Principal};
 use crate::app::AppState;
 use crate::audit::{self, Entry};
+use crate::auth::step_up;
 use crate::checks::Checks;
 use crate::context::Context;
 use crate::db::{outbox, profiles as db};
@@ -68,6 +69,7 @@ pub async fn merge_members(
     Valid(new): Valid<NewMerge>,
 ) -> Result<Response, ApiError> {
     access.require_everywhere()?;
+    step_up::require(&mut *app.reads.acquire().await?, &access).await?;
     if new.absorbed_id == survivor {
         return Err(ApiError::invalid_value("/absorbed_id", "is the survivor itself"));
     }

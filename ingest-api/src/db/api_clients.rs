@@ -123,7 +123,11 @@ pub async fn end_secret(tx: &mut PgTx, secret_id: Uuid) -> Result<Option<Uuid>, 
 }
 
 /// The session version of a client whose secret this is and is good, when the client is good too.
-pub async fn session_version(tx: &mut PgTx, client_id: Uuid, hash: &[u8]) -> Result<Option<i32>, sqlx::Error> {
+pub async fn session_version(
+    executor: impl PgExecutor<'_>,
+    client_id: Uuid,
+    hash: &[u8],
+) -> Result<Option<i32>, sqlx::Error> {
     sqlx::query_scalar(
         "select c.session_version from api_clients c join api_client_secrets s using (client_id)
          where c.client_id = $1 and s.secret_hash = $2 and c.is_active and coalesce(c.expires_at > now(), true)
@@ -131,6 +135,14 @@ pub async fn session_version(tx: &mut PgTx, client_id: Uuid, hash: &[u8]) -> Res
     )
     .bind(client_id)
     .bind(hash)
-    .fetch_optional(&mut **tx)
+    .fetch_optional(executor)
     .await
+}
+
+/// Whether there is such a client, good or not.
+pub async fn is_known(executor: impl PgExecutor<'_>, client_id: Uuid) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("select exists (select from api_clients where client_id = $1)")
+        .bind(client_id)
+        .fetch_one(executor)
+        .await
 }

@@ -6,7 +6,7 @@ use sqlx::PgExecutor;
 use uuid::Uuid;
 
 /// A user as far as signing in goes.
-#[derive(Debug, Clone, sqlx::FromRow)]
+#[derive(Clone, sqlx::FromRow)]
 pub struct Credentials {
     pub user_id: Uuid,
     pub login: String,
@@ -58,26 +58,41 @@ pub async fn set_password(tx: &mut PgTx, user_id: Uuid, hash: &str) -> Result<()
     .bind(hash)
     .execute(&mut **tx)
     .await?;
+    forget_reset(tx, user_id).await
+}
+
+/// The same password under another hash, unless the password was changed meanwhile.
+pub async fn rehash(tx: &mut PgTx, user_id: Uuid, (weak, stronger): (&str, &str)) -> Result<(), sqlx::Error> {
+    sqlx::query("update users set password_hash = $3 where user_id = $1 and password_hash = $2")
+        .bind(user_id)
+        .bind(weak)
+        .bind(stronger)
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+pub async fn set_pin(tx: &mut PgTx, user_id: Uuid, hash: Option<&str>, by: Uuid) -> Result<(), sqlx::Error> {
+    sqlx::query("update users set pin_hash = $2, pin_set_by = $3 where user_id = $1")
+        .bind(user_id)
+        .bind(hash)
+        .bind(by)
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+/// Who set the PIN, where that is known; the outer none: there is no PIN.
+pub async fn pin_set_by(tx: &mut PgTx, user_id: Uuid) -> Result<Option<Option<Uuid>>, sqlx::Error> {
+    sqlx::query_scalar("select pin_set_by from users where user_id = $1 and pin_hash is not null")
+        .bind(user_id)
+        .fetch_optional(&mut **tx)
+        .await
+}
+
+/// Ends an open reset code.
+pub async fn forget_reset(tx: &mut PgTx, user_id: Uuid) -> Result<(), sqlx::Error> {
     sqlx::query("delete from password_resets where user_id = $1").bind(user_id).execute(&mut **tx).await?;
-    Ok(())
-}
-
-/// The same password under another hash.
-pub async fn rehash(tx: &mut PgTx, user_id: Uuid, hash: &str) -> Result<(), sqlx::Error> {
-    sqlx::query("update users set password_hash = $2 where user_id = $1")
-        .bind(user_id)
-        .bind(hash)
-        .execute(&mut **tx)
-        .await?;
-    Ok(())
-}
-
-pub async fn set_pin(tx: &mut PgTx, user_id: Uuid, hash: Option<&str>) -> Result<(), sqlx::Error> {
-    sqlx::query("update users set pin_hash = $2 where user_id = $1")
-        .bind(user_id)
-        .bind(hash)
-        .execute(&mut **tx)
-        .await?;
     Ok(())
 }
 

@@ -100,13 +100,29 @@ pub async fn rotate(
 
 /// Ends those of a user's sessions that have not ended: one of them, or all. How many.
 pub async fn end(tx: &mut PgTx, user_id: Uuid, one: Option<Uuid>, reason: &str) -> Result<i64, sqlx::Error> {
+    end_chosen(tx, user_id, (one, None), reason).await
+}
+
+/// Ends a user's sessions but for this one. How many.
+pub async fn end_others(tx: &mut PgTx, user_id: Uuid, but: Option<Uuid>, reason: &str) -> Result<i64, sqlx::Error> {
+    end_chosen(tx, user_id, (None, but), reason).await
+}
+
+async fn end_chosen(
+    tx: &mut PgTx,
+    user_id: Uuid,
+    (one, but): (Option<Uuid>, Option<Uuid>),
+    reason: &str,
+) -> Result<i64, sqlx::Error> {
     let ended: Vec<Uuid> = sqlx::query_scalar(
         "update sessions set ended_at = now(), end_reason = $3
-         where user_id = $1 and ($2::uuid is null or session_id = $2) and ended_at is null returning session_id",
+         where user_id = $1 and ($2::uuid is null or session_id = $2) and session_id is distinct from $4
+           and ended_at is null returning session_id",
     )
     .bind(user_id)
     .bind(one)
     .bind(reason)
+    .bind(but)
     .fetch_all(&mut **tx)
     .await?;
     sqlx::query(
@@ -156,8 +172,27 @@ pub async fn proved_at(conn: &mut PgConnection, session_id: Uuid) -> Result<Opti
     .await
 }
 
+/// Whether the session goes on; locked until the transaction ends, so that its proofs are judged one after another.
+pub async fn lock_live(tx: &mut PgTx, session_id: Uuid) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("select ended_at is null and expires_at > now() from sessions where session_id = $1 for update")
+        .bind(session_id)
+        .fetch_optional(&mut **tx)
+        .await
+        .map(|is_live| is_live.unwrap_or(false))
+}
+
+/// Counts a wrong proof: how many there were since the last right one.
+pub async fn fail_proof(tx: &mut PgTx, session_id: Uuid) -> Result<i32, sqlx::Error> {
+    sqlx::query_scalar(
+        "update sessions set failed_proofs = failed_proofs + 1 where session_id = $1 returning failed_proofs",
+    )
+    .bind(session_id)
+    .fetch_one(&mut **tx)
+    .await
+}
+
 pub async fn prove(tx: &mut PgTx, session_id: Uuid, at: DateTime<Utc>) -> Result<(), sqlx::Error> {
-    sqlx::query("update sessions set proved_at = $2 where session_id = $1")
+    sqlx::query("update sessions set proved_at = $2, failed_proofs = 0 where session_id = $1")
         .bind(session_id)
         .bind(at)
         .execute(&mut **tx)

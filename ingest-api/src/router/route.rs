@@ -100,7 +100,12 @@ impl Route {
     }
     /// The JSON body it takes.
     pub(super) fn takes<B: ToSchema>(mut self) -> Self {
-        self.operation.takes::<B>();
+        self.operation.takes::<B>(true);
+        self
+    }
+    /// The JSON body it takes, when one comes.
+    pub(super) fn may_take<B: ToSchema>(mut self) -> Self {
+        self.operation.takes::<B>(false);
         self
     }
     /// The JSON body it gives on success.

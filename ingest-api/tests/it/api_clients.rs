@@ -126,3 +126,29 @@ async fn nobody_gives_a_client_more_than_they_hold(pool: PgPool) {
     let taken = world.owner.post("/api-clients", json!({"name": "b", "permissions": ["read_stock"]})).await;
     assert_eq!(taken.problem(), (409, "already_exists".into(), "/name".into()));
 }
+
+#[sqlx::test(migrations = "../migrations/postgres")]
+async fn wrong_secrets_write_little_and_keep_nobody_out(pool: PgPool) {
+    let world = world(&pool).await;
+    let (made, other) = (reader(&world).await, json!(uuid::Uuid::now_v7()));
+    let ask = async |id: &Value, secret: &Value, address: &str| {
+        let body = json!({"client_id": id, "client_secret": secret});
+        world.nobody().from(address).post("/auth/client-token", body).await
+    };
+    let (id, secret, wrong) = (&made["client_id"], &made["client_secret"], json!("wrong"));
+    // Neither answer nor count tells a client from an id that nobody has.
+    for (client, address) in [(id, "203.0.113.1"), (&other, "203.0.113.2")] {
+        for n in 0..10 {
+            assert_eq!(ask(client, &wrong, address).await.problem().0, 401, "{n}");
+        }
+        for _ in 0..3 {
+            assert_eq!(ask(client, &wrong, address).await.problem().1, "locked");
+        }
+    }
+    let rows = "select count(*) from audit_log where action = 'auth.client_token' and outcome = 'refused'";
+    assert_eq!(world.count(rows).await, 10, "ten of the client that there is, none of the other");
+    ask(id, secret, "203.0.113.1").await.expect(200);
+    let unlock = json!({"address": "203.0.113.1"});
+    assert_eq!(world.owner.post("/auth/unlock-address", unlock).await.expect(200)["was_locked"], true);
+    assert_eq!(ask(id, &wrong, "203.0.113.1").await.problem().0, 401);
+}

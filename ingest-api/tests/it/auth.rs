@@ -195,3 +195,47 @@ async fn a_terminal_and_a_user_with_one_id_are_two(pool: PgPool) {
         world.owner.get("/users").await.expect(200);
     }
 }
+
+#[sqlx::test(migrations = "../migrations/postgres")]
+async fn a_wrong_signature_of_a_terminal_leaves_a_row_and_no_end_of_them(pool: PgPool) {
+    let world = world(&pool).await;
+    let (terminal, device, _) = world.till(&world.here, "1").await;
+    let thief = world.nobody().from("203.0.113.7");
+    for _ in 0..12 {
+        let request = Device::new().request(&terminal, Utc::now(), &nonce());
+        assert_eq!(thief.post("/auth/terminal-token", request).await.problem().0, 401);
+    }
+    let unknown = Device::new().request(&Uuid::now_v7().to_string(), Utc::now(), &nonce());
+    assert_eq!(world.nobody().from("203.0.113.8").post("/auth/terminal-token", unknown).await.problem().0, 401);
+    let rows: Vec<(String, String)> = sqlx::query_as(
+        "select terminal_id::text, address from audit_log where action = 'auth.terminal_token' and outcome = 'refused'",
+    )
+    .fetch_all(&pool)
+    .await
+    .unwrap();
+    assert_eq!(rows, vec![(terminal.clone(), "203.0.113.7".to_owned()); 10]);
+    thief.post("/auth/terminal-token", device.request(&terminal, Utc::now(), &nonce())).await.expect(200);
+}
+
+#[sqlx::test(migrations = "../migrations/postgres")]
+async fn anonymous_requests_take_no_connection_that_sales_wait_for(pool: PgPool) {
+    let world = world(&pool).await;
+    let (terminal, device, _) = world.till(&world.here, "1").await;
+    let mut app = world.app.clone();
+    let short = std::time::Duration::from_millis(100);
+    app.gate = sqlx::postgres::PgPoolOptions::new()
+        .acquire_timeout(short)
+        .connect_lazy("postgres://nobody@127.0.0.1:1/nothing")
+        .unwrap();
+    let request = device.request(&terminal, Utc::now(), &nonce());
+    crate::world::Caller::of(app, None).post("/auth/terminal-token", request).await.expect(200);
+}
+
+#[sqlx::test(migrations = "../migrations/postgres")]
+async fn what_is_shown_once_is_not_shown_to_a_log(pool: PgPool) {
+    let world = world(&pool).await;
+    let text = format!("{:?}", world.owner_login);
+    assert!(text.contains("boss") && !text.contains(&world.owner_login.password), "{text}");
+    let way = ingest_api::auth::first_owner::reset_sign_in(&world.app.writer, "boss").await.unwrap();
+    assert!(!format!("{way:?}").contains(&way.reset_code));
+}

@@ -241,3 +241,68 @@ async fn offline_lease_after_revoke_is_accepted_and_flagged(pool: PgPool) {
         assert_eq!(sell(&wrong).await.problem(), (422, "invalid_value".into(), "/lease_id".into()));
     }
 }
+
+/// The fastest of several: what the work takes when nothing is in its way.
+async fn fastest(mut once: impl AsyncFnMut() -> u16, wanted: u16) -> std::time::Duration {
+    let mut times = Vec::new();
+    for _ in 0..8 {
+        let begun = std::time::Instant::now();
+        assert_eq!(once().await, wanted);
+        times.push(begun.elapsed());
+    }
+    times.into_iter().min().unwrap()
+}
+
+#[sqlx::test(migrations = "../migrations/postgres")]
+async fn under_a_lock_no_pin_is_looked_at(pool: PgPool) {
+    let world = world(&pool).await;
+    let till = till(&world).await;
+    let wrong = async || {
+        sqlx::query("delete from sign_in_failures").execute(&pool).await.unwrap();
+        till.sign_in("anna", "9999").await.status.as_u16()
+    };
+    let wrong = fastest(wrong, 401).await;
+    sqlx::query("update sign_in_failures set locked_until = now() + interval '1 hour'").execute(&pool).await.unwrap();
+    let right = fastest(async || till.sign_in("anna", PIN).await.status.as_u16(), 429).await;
+    assert!(right < wrong.mul_f64(0.7), "locked: {right:?}, wrong: {wrong:?}, which is one hash");
+}
+
+#[sqlx::test(migrations = "../migrations/postgres")]
+async fn a_storm_of_log_ins_keeps_no_cashier_waiting(pool: PgPool) {
+    let world = world(&pool).await;
+    let till = till(&world).await;
+    let storm = futures::future::join_all((0..60).map(|_| world.app.auth.passwords.hash("x".to_owned())));
+    let (storm, lease) = tokio::join!(storm, till.sign_in("anna", PIN));
+    assert_eq!(storm.iter().filter(|hash| hash.is_err()).count(), 8);
+    lease.expect(201);
+}
+
+#[sqlx::test(migrations = "../migrations/postgres")]
+async fn a_pin_goes_when_its_user_is_given_more_than_who_set_it_has_to_give(pool: PgPool) {
+    let world = world(&pool).await;
+    let till = till(&world).await;
+    let manager = world.user("manager", "manager", Some(&world.here)).await;
+    let path = format!("/users/{}", till.cashier);
+    let pin_by = async |caller: &Caller| caller.post(&format!("{path}/pin"), json!({"pin": PIN})).await.expect(200);
+    let grant = async |grants: Value| {
+        let etag = world.owner.get(&path).await.etag();
+        world.owner.patch(&path, &etag, json!({"grants": grants})).await.expect(200);
+    };
+    let cashier = json!({"role": "cashier", "location_id": world.here});
+    let supervisor = json!({"role": "manager", "location_id": world.here});
+    pin_by(&manager).await;
+    grant(json!([cashier, supervisor])).await;
+    assert_eq!(till.sign_in("anna", PIN).await.status, 401, "the manager knows it");
+    let taken = "select count(*) from audit_log where action = 'user.pin' and reason <> ''";
+    assert_eq!(world.count(taken).await, 1);
+    // Less, or what the one who set it could give: it stays.
+    pin_by(&world.owner).await;
+    grant(json!([cashier])).await;
+    grant(json!([cashier, supervisor])).await;
+    till.sign_in("anna", PIN).await.expect(201);
+    grant(json!([cashier])).await;
+    pin_by(&manager).await;
+    grant(json!([])).await;
+    grant(json!([cashier])).await;
+    till.sign_in("anna", PIN).await.expect(201);
+}

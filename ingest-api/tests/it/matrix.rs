@@ -137,7 +137,7 @@ impl Matrix {
 
     /// A code that the authenticator being offered shows; nothing for who is offered none.
     async fn offered_code(&self, who: &Who) -> String {
-        match who.caller.send("POST", "/auth/second-factor", &[], None).await {
+        match who.caller.post("/auth/second-factor", json!({"password": PASSWORD})).await {
             offered if offered.status == 200 => {
                 crate::world::authenticator(&text(&offered.json(), "secret")).code(Utc::now())
             }
@@ -271,7 +271,8 @@ impl Matrix {
                 None => json!({"password": PASSWORD}),
             },
             "/auth/password" => json!({"old_password": PASSWORD, "new_password": "another long enough password"}),
-            "/auth/second-factor/confirm" => json!({"totp": self.offered_code(who).await}),
+            "/auth/second-factor" => json!({"password": PASSWORD}),
+            "/auth/second-factor/confirm" => json!({"totp": self.offered_code(who).await, "password": PASSWORD}),
             "/auth/unlock-address" => json!({"address": "192.0.2.1"}),
             _ => return None,
         })

@@ -4,7 +4,7 @@ use argon2::{Algorithm, Argon2, Params, PasswordHasher as _, Version};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 
-use crate::world::{Answer, Caller, PASSWORD, World, text, until_shut_out, world};
+use crate::world::{Answer, Caller, PASSWORD, World, text, until_blocked, until_shut_out, world};
 
 const LOCK_MINUTES: i64 = 30;
 
@@ -210,6 +210,101 @@ async fn a_reset_code_counts_once_in_time_and_says_nothing(pool: PgPool) {
     sqlx::query("update password_resets set expires_at = now()").execute(&pool).await.unwrap();
     assert_eq!(set("anna", &late, "yet another password").await.status, 401);
     assert_eq!(world.count("select count(*) from password_resets where octet_length(code_hash) <> 32").await, 0);
+}
+
+#[sqlx::test(migrations = "../migrations/postgres")]
+async fn an_open_reset_code_ends_with_the_rights_it_was_made_for(pool: PgPool) {
+    let world = world(&pool).await;
+    let id = world.new_user("anna", "cashier", Some(&world.here)).await;
+    let manager = world.user("manager", "manager", Some(&world.here)).await;
+    let user = format!("/users/{id}");
+    let code = text(&manager.send("POST", &format!("{user}/password-reset"), &[], None).await.expect(201), "code");
+    let more = json!({"grants": [{"role": "manager", "location_id": world.there}]});
+    world.owner.patch(&user, &world.owner.get(&user).await.etag(), more).await.expect(200);
+    let body = json!({"login": "anna", "code": code, "new_password": "a new enough password"});
+    assert_eq!(world.nobody().post("/auth/password-reset", body).await.status, 401);
+    assert_eq!(world.count("select count(*) from password_resets").await, 0);
+}
+
+/// A right one takes the counter away while a wrong one waits for it.
+#[sqlx::test(migrations = "../migrations/postgres")]
+async fn a_wrong_log_in_that_crosses_a_right_one_is_counted(pool: PgPool) {
+    let world = world(&pool).await;
+    world.new_user("anna", "cashier", Some(&world.here)).await;
+    assert_eq!(try_login(&world.nobody(), "anna", "wrong").await.status, 401);
+    sqlx::raw_sql(
+        "create function wait() returns trigger language plpgsql as $$
+         begin perform pg_advisory_xact_lock_shared(7); return null; end $$;
+         create trigger wait after delete on sign_in_failures for each row execute function wait();",
+    )
+    .execute(&pool)
+    .await
+    .unwrap();
+    let mut gate = pool.begin().await.unwrap();
+    sqlx::query("select pg_advisory_xact_lock(7)").execute(&mut *gate).await.unwrap();
+    let nobody = world.nobody();
+    let wrong = async {
+        until_blocked(&pool, 1).await;
+        try_login(&nobody, "anna", "wrong").await
+    };
+    let released = async {
+        until_blocked(&pool, 2).await;
+        gate.commit().await.unwrap();
+    };
+    let (right, wrong, ()) = tokio::join!(try_login(&nobody, "anna", PASSWORD), wrong, released);
+    right.expect(200);
+    assert_eq!(problem(&wrong), (401, "unauthenticated".into()));
+    assert_eq!(world.count("select failures::bigint from sign_in_failures").await, 1);
+}
+
+#[sqlx::test(migrations = "../migrations/postgres")]
+async fn right_log_ins_at_once_all_count_while_a_hash_is_made_stronger(pool: PgPool) {
+    let world = world(&pool).await;
+    world.new_user("anna", "cashier", Some(&world.here)).await;
+    let weak = Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::new(8_192, 1, 1, None).unwrap());
+    let weak = weak.hash_password(PASSWORD.as_bytes()).unwrap().to_string();
+    let set = "update users set password_hash = $1 where login = 'anna'";
+    sqlx::query(set).bind(&weak).execute(&pool).await.unwrap();
+    let nobody = world.nobody();
+    let log_ins = (0..8).map(|_| async { try_login(&nobody, "anna", PASSWORD).await.status.as_u16() });
+    assert_eq!(futures::future::join_all(log_ins).await, [200; 8]);
+    assert_eq!(world.count("select count(*) from sign_in_failures where failures > 0").await, 0);
+    assert_eq!(world.count("select count(*) from users where password_hash like '%m=8192%'").await, 0);
+}
+
+#[sqlx::test(migrations = "../migrations/postgres")]
+async fn a_change_of_password_does_not_tell_the_old_one_from_behind_a_lock(pool: PgPool) {
+    let world = world(&pool).await;
+    let anna = world.user("anna", "cashier", Some(&world.here)).await;
+    for _ in 0..10 {
+        try_login(&world.nobody(), "anna", "wrong").await;
+    }
+    let change = async |old: &str, new: &str| {
+        problem(&anna.post("/auth/password", json!({"old_password": old, "new_password": new})).await)
+    };
+    for old in [PASSWORD, "wrong"] {
+        assert_eq!(change(old, "password1234").await, (422, "invalid_value".into()), "{old}");
+        assert_eq!(change(old, "a quite different password").await, (429, "locked".into()), "{old}");
+    }
+    let reset = json!({"login": "anna", "code": "AAAA-AAAA", "new_password": "a quite different password"});
+    assert_eq!(problem(&world.nobody().post("/auth/password-reset", reset).await), (429, "locked".into()));
+    let rows = "select count(*) from audit_log where reason = 'locked' and action like 'auth.password%'";
+    assert_eq!(world.count(rows).await, 3);
+}
+
+#[sqlx::test(migrations = "../migrations/postgres")]
+async fn whoever_has_a_network_of_ipv6_has_one_address(pool: PgPool) {
+    let world = world(&pool).await;
+    world.new_user("anna", "cashier", Some(&world.here)).await;
+    for n in 0..10 {
+        let sprayer = world.nobody().from(&format!("2001:db8:1:2::{n:x}"));
+        assert_eq!(try_login(&sprayer, &format!("user-{n}"), "wrong").await.status, 401);
+    }
+    assert_eq!(try_login(&world.nobody().from("2001:db8:1:2:ffff::1"), "anna", PASSWORD).await.status, 429);
+    try_login(&world.nobody().from("2001:db8:1:3::1"), "anna", PASSWORD).await.expect(200);
+    let unlock = world.owner.post("/auth/unlock-address", json!({"address": "2001:db8:1:2::5"})).await;
+    assert_eq!(unlock.expect(200)["was_locked"], true);
+    try_login(&world.nobody().from("2001:db8:1:2:ffff::1"), "anna", PASSWORD).await.expect(200);
 }
 
 #[sqlx::test(migrations = "../migrations/postgres")]

@@ -123,6 +123,7 @@ async fn a_recovery_code_counts_once_even_fifty_times_at_once(pool: PgPool) {
     let (confirmed, _) = enrol_factor(&anna).await;
     let codes: Vec<String> = serde_json::from_value(confirmed["recovery_codes"].clone()).unwrap();
     assert_eq!(codes.len(), 10);
+    assert!(codes.iter().all(|code| code.replace('-', "").len() * 5 == 120), "bits of a code");
     let log_in = async |code: &str| {
         let body = json!({"login": "anna", "password": PASSWORD, "recovery_code": code});
         world.nobody().post("/auth/login", body).await.status.as_u16()
@@ -144,7 +145,7 @@ async fn secrets_and_codes_are_stored_sealed_or_hashed(pool: PgPool) {
     let world = world(&pool).await;
     world.new_user("anna", "manager", Some(&world.here)).await;
     let signed_in = sign_in(&world.nobody(), "anna", PASSWORD).await;
-    let offered = signed_in.caller.send("POST", "/auth/second-factor", &[], None).await.expect(200);
+    let offered = signed_in.caller.post("/auth/second-factor", json!({"password": PASSWORD})).await.expect(200);
     let (secret, uri) = (text(&offered, "secret"), text(&offered, "otpauth_uri"));
     assert!(uri.starts_with("otpauth://totp/Vorca%20POS:anna?") && uri.contains(&secret), "{uri}");
     assert!(text(&offered, "qr_svg").contains("<svg"));
@@ -198,15 +199,52 @@ async fn the_command_line_lets_an_owner_in_again(pool: PgPool) {
 async fn a_factor_counts_once_it_was_confirmed(pool: PgPool) {
     let world = world(&pool).await;
     let anna: Caller = world.user("anna", "manager", Some(&world.here)).await;
-    let confirm = async |code: &str| anna.post("/auth/second-factor/confirm", json!({"totp": code})).await;
+    let offer = async || anna.post("/auth/second-factor", json!({"password": PASSWORD})).await.expect(200);
+    let confirm =
+        async |code: &str| anna.post("/auth/second-factor/confirm", json!({"totp": code, "password": PASSWORD})).await;
     assert_eq!(confirm("123456").await.problem().1, "illegal_transition");
-    let offered = anna.send("POST", "/auth/second-factor", &[], None).await.expect(200);
+    let offered = offer().await;
     sign_in(&world.nobody(), "anna", PASSWORD).await;
-    let again = anna.send("POST", "/auth/second-factor", &[], None).await.expect(200);
+    let again = offer().await;
     let first = authenticator(&text(&offered, "secret")).code(Utc::now());
     assert_eq!(confirm(&first).await.problem(), (422, "invalid_value".into(), "/totp".into()));
     let factor = authenticator(&text(&again, "secret"));
     with_code(&factor, async |code| confirm(&code).await).await.expect(200);
     let answer = world.nobody().post("/auth/login", json!({"login": "anna", "password": PASSWORD})).await;
     assert_eq!(answer.problem().1, "second_factor_required");
+}
+
+#[sqlx::test(migrations = "../migrations/postgres")]
+async fn a_stolen_token_sets_no_second_factor_up(pool: PgPool) {
+    let world = world(&pool).await;
+    let stolen = world.user("anna", "manager", Some(&world.here)).await;
+    let needed = (422, "invalid_value".to_owned(), "/password".to_owned());
+    assert_eq!(stolen.send("POST", "/auth/second-factor", &[], None).await.problem(), needed);
+    assert_eq!(stolen.post("/auth/second-factor", json!({})).await.problem(), needed);
+    let wrong = stolen.post("/auth/second-factor", json!({"password": "wrong"})).await;
+    assert_eq!(wrong.problem().1, "unauthenticated");
+    // What the user was offered is of no use to somebody else either.
+    let anna = sign_in(&world.nobody(), "anna", PASSWORD).await.caller;
+    let offered = anna.post("/auth/second-factor", json!({"password": PASSWORD})).await.expect(200);
+    let factor = authenticator(&text(&offered, "secret"));
+    let confirm = async |caller: &Caller, body: serde_json::Value| {
+        with_code(&factor, async |code| {
+            let mut body = body.clone();
+            body["totp"] = json!(code);
+            caller.post("/auth/second-factor/confirm", body).await
+        })
+        .await
+    };
+    assert_eq!(confirm(&stolen, json!({})).await.problem(), needed);
+    let wrong = json!({"totp": "000000", "password": "wrong"});
+    assert_eq!(stolen.post("/auth/second-factor/confirm", wrong).await.problem().1, "unauthenticated");
+    let refused = "select count(*) from audit_log where outcome = 'refused' and action like 'auth.second_factor%'";
+    assert_eq!(world.count(refused).await, 2);
+    assert_eq!(world.count("select failures::bigint from sign_in_failures where subject like 'login/%'").await, 1);
+    confirm(&anna, json!({"password": PASSWORD})).await.expect(200);
+    // Whoever else held a session of the user does so no more.
+    crate::world::until_shut_out(&stolen, "/locations").await;
+    anna.get("/locations").await.expect(200);
+    let done = "select count(*) from audit_log where outcome = 'done' and action = 'auth.second_factor'";
+    assert_eq!(world.count(done).await, 2, "the owner's and this one");
 }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use sqlx::PgPool;
 
 use crate::second_factor::with_code;
-use crate::world::{Caller, PASSWORD, World, authenticator, enrol_factor, sign_in, text, world};
+use crate::world::{Caller, PASSWORD, World, authenticator, enrol_factor, sign_in, text, until_shut_out, world};
 
 async fn minutes_pass(pool: &PgPool) {
     sqlx::query("update sessions set proved_at = proved_at - interval '5 minutes 1 second'")
@@ -24,6 +24,11 @@ async fn acts(world: &World) -> Vec<Act> {
     let (client, secret) = (text(&client, "client_id"), text(&client, "secret_id"));
     let target = sign_in(&world.nobody(), "target", PASSWORD).await.caller;
     enrol_factor(&target).await;
+    let mut members = Vec::new();
+    for _ in 0..2 {
+        members.push(text(&world.owner.post("/members", json!({})).await.expect(201), "customer_id"));
+    }
+    let member = |act: &str| format!("/members/{}/{act}", members[0]);
     let user_path = format!("/users/{user}");
     let client_path = format!("/api-clients/{client}");
     vec![
@@ -40,6 +45,13 @@ async fn acts(world: &World) -> Vec<Act> {
             None,
         ),
         ("POST", format!("{user_path}/second-factor/reset"), Value::Null, None),
+        ("POST", format!("{user_path}/password-reset"), Value::Null, None),
+        ("POST", format!("{user_path}/pin"), json!({"pin": "2580"}), None),
+        ("POST", format!("{user_path}/unlock"), Value::Null, None),
+        ("POST", "/auth/unlock-address".into(), json!({"address": "192.0.2.1"}), None),
+        ("POST", member("merge"), json!({"absorbed_id": members[1], "reason": "duplicate"}), None),
+        ("GET", member("export"), Value::Null, None),
+        ("POST", member("erasure"), json!({"reason": "request"}), None),
         ("POST", "/auth/second-factor".into(), Value::Null, None),
         ("POST", "/auth/recovery-codes".into(), Value::Null, None),
         ("PATCH", "/sign-in-policy".into(), json!({"lease_hours": 24}), Some("/sign-in-policy".into())),
@@ -96,9 +108,9 @@ async fn a_step_up_takes_all_that_a_user_can_prove(pool: PgPool) {
     let code = &confirmed["recovery_codes"][0];
     prove(json!({"recovery_code": code})).await.expect(200);
     assert_eq!(prove(json!({"recovery_code": code})).await.problem().0, 401);
-    for _ in 0..9 {
-        prove(json!({"totp": "000000"})).await;
-    }
+    // Ten guesses lock the name, from whichever session.
+    sqlx::query("update sign_in_failures set failures = 9").execute(&pool).await.unwrap();
+    assert_eq!(prove(json!({"totp": "000000"})).await.problem().0, 401);
     minutes_pass(&pool).await;
     let locked = with_code(&factor, async |code| prove(json!({"totp": code})).await).await;
     assert_eq!(locked.problem().1, "locked");
@@ -108,11 +120,14 @@ async fn a_step_up_takes_all_that_a_user_can_prove(pool: PgPool) {
 async fn a_proof_belongs_to_its_session(pool: PgPool) {
     let world = world(&pool).await;
     world.new_user("anna", "manager", Some(&world.here)).await;
-    let [old, new] = [
-        sign_in(&world.nobody(), "anna", PASSWORD).await.caller,
-        sign_in(&world.nobody(), "anna", PASSWORD).await.caller,
-    ];
-    enrol_factor(&old).await;
+    let old = sign_in(&world.nobody(), "anna", PASSWORD).await.caller;
+    let (_, factor) = enrol_factor(&old).await;
+    minutes_pass(&pool).await;
+    let log_in = async |code: String| {
+        world.nobody().post("/auth/login", json!({"login": "anna", "password": PASSWORD, "totp": code})).await
+    };
+    let new = with_code(&factor, log_in).await.expect(200);
+    let new = world.with_token(&text(&new, "access_token"));
     minutes_pass(&pool).await;
     sqlx::query(
         "update sessions set proved_at = now() where session_id = (select max(session_id::text)::uuid from sessions)",
@@ -134,4 +149,26 @@ async fn a_proof_belongs_to_its_session(pool: PgPool) {
     for path in ["/auth/recovery-codes", "/auth/second-factor/remove"] {
         new.send("POST", path, &[], None).await.expect(200);
     }
+}
+
+#[sqlx::test(migrations = "../migrations/postgres")]
+async fn five_wrong_proofs_in_a_row_end_the_session(pool: PgPool) {
+    let world = world(&pool).await;
+    world.new_user("anna", "manager", Some(&world.here)).await;
+    let session = async || sign_in(&world.nobody(), "anna", PASSWORD).await.caller;
+    let (anna, guesser) = (session().await, session().await);
+    let prove = async |password: &str| guesser.post("/auth/step-up", json!({"password": password})).await;
+    for _ in 0..4 {
+        assert_eq!(prove("wrong").await.problem().0, 401);
+    }
+    prove(PASSWORD).await.expect(200);
+    for _ in 0..5 {
+        guesser.get("/locations").await.expect(200);
+        assert_eq!(prove("wrong").await.problem().0, 401);
+    }
+    assert_eq!(prove(PASSWORD).await.problem().0, 401, "at once, whatever the door remembers");
+    until_shut_out(&guesser, "/locations").await;
+    anna.get("/locations").await.expect(200);
+    let ended = "select count(*) from audit_log where action = 'auth.step_up' and reason = 'the session is ended'";
+    assert_eq!(world.count(ended).await, 1);
 }

@@ -312,13 +312,14 @@ pub async fn sign_in(caller: &Caller, login: &str, password: &str) -> SignedIn {
     SignedIn { factor: Some(factor), recovery_codes, ..SignedIn::of(caller, &confirmed["session"]) }
 }
 
-/// Sets a second factor up; what the confirmation answered.
+/// Sets a second factor up for a user of [`PASSWORD`], or with the token of a log-in that opens nothing else; what the
+/// confirmation answered.
 pub async fn enrol_factor(caller: &Caller) -> (Value, Authenticator) {
-    let offered = caller.send("POST", "/auth/second-factor", &[], None).await.expect(200);
+    let offered = caller.post("/auth/second-factor", json!({"password": PASSWORD})).await.expect(200);
     let factor = authenticator(&text(&offered, "secret"));
     loop {
         let code = factor.code(Utc::now());
-        let answer = caller.post("/auth/second-factor/confirm", json!({"totp": code})).await;
+        let answer = caller.post("/auth/second-factor/confirm", json!({"totp": code, "password": PASSWORD})).await;
         // The half minute may have ended on the way.
         if answer.status != 422 || factor.code(Utc::now()) == code {
             return (answer.expect(200), factor);
