@@ -21,6 +21,9 @@ use crate::endpoints::write_private;
 const ROUND: u64 = 12_000;
 /// Most of one route in a round: beyond that, a long text of one body pays less than the next route.
 const OF_ONE_ROUTE: u64 = 200;
+/// The first two are those of `hooks.py`.
+const CHECKS: &str = "no_bug_of_ours,refusals_have_their_form,status_code_conformance,content_type_conformance,\
+                      response_headers_conformance,response_schema_conformance";
 /// Rounds that make no requests would never end.
 const ROUNDS_MAX: u64 = 200;
 
@@ -79,20 +82,20 @@ async fn one_round(ground: &Ground, seed: u64, of_one_route: u64, fuzzed: &mut F
     write_private(&folder.join("tokens.json"), tokens.to_string().as_bytes())?;
     fs::write(folder.join("known.json"), known(ground).await?.to_string())?;
     fs::remove_file(folder.join("answers.json")).ok();
-    let hooks = layout.checkout.join("tests/fuzz/hooks.py");
+    let scripts = layout.checkout.join("tests/fuzz");
     let mut command = Command::new("python3");
     command
-        .args(["-m", "schemathesis.cli", "run"])
+        .args(["-m", "schemathesis.cli", "--config-file"])
+        .arg(scripts.join("schemathesis.toml"))
+        .arg("run")
         .arg(format!("{}/api/v1/openapi.json", ground.api))
         .args(["--phases", "fuzzing", "--mode", "all", "--workers", "1", "--continue-on-failure", "--no-color"])
-        .args(["--seed", &seed.to_string(), "--max-examples", &of_one_route.to_string()])
-        .args(["--checks", "no_bug_of_ours,refusals_have_their_form,status_code_conformance,content_type_conformance"])
-        .args(["--checks", "response_headers_conformance,response_schema_conformance"])
+        .args(["--seed", &seed.to_string(), "--max-examples", &of_one_route.to_string(), "--checks", CHECKS])
         .args(["--suppress-health-check", "all", "--generation-database", "none", "--warnings", "off"])
         .args(["--generation-with-security-parameters", "false", "--request-timeout", "60"])
         .env("PYTHONPATH", &layout.fuzzer_home)
         .env("PYTHONDONTWRITEBYTECODE", "1")
-        .env("SCHEMATHESIS_HOOKS", hooks)
+        .env("SCHEMATHESIS_HOOKS", scripts.join("hooks.py"))
         .env("VORCA_FUZZ_FOLDER", &folder)
         .env("VORCA_FUZZ_SEED", seed.to_string())
         .current_dir(&folder)
