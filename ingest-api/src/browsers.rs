@@ -60,7 +60,7 @@ impl Browsers {
     pub fn cors(&self) -> Option<CorsLayer> {
         let cors = CorsLayer::new()
             .allow_origin(AllowOrigin::list(self.origins.iter().cloned()))
-            .allow_methods([Method::GET, Method::POST, Method::PATCH])
+            .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH])
             .allow_headers(SENT)
             .expose_headers(READ)
             .max_age(REMEMBERED);

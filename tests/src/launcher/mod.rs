@@ -3,6 +3,7 @@
 pub mod attack;
 pub mod external;
 pub mod faults;
+mod template;
 pub mod test;
 pub mod tools;
 pub mod up;
@@ -50,6 +51,7 @@ pub fn start(stack: &Stack, services: &[Service]) -> Result<()> {
 
 pub fn services() -> Result<()> {
     let stack = start_servers(Layout::of_checkout()?)?;
+    template::prepare(&stack)?;
     print_endpoints(&stack)?;
     eprintln!("\nThey keep running when this shell ends. Next: eval \"$(./dev env)\", ./dev status, ./dev down");
     Ok(())

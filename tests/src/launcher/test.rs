@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 use self::programs::{Program, Wanted};
 use self::side_by_side::{Ended, Room};
 use super::up::start_platform;
-use super::{external, start_servers};
+use super::{external, start_servers, template};
 use crate::stack::{self, Layout, Service, Stack};
 use crate::steps::{self, STEPS_VARIABLE, Step};
 
@@ -96,6 +96,7 @@ impl Run {
 
     fn with(&mut self, stack: &Stack, programs: Vec<Program>) -> Result<bool> {
         self.timed("start the servers", |run| start_servers(run.layout.clone()))?;
+        self.timed("prepare the schema", |_| template::prepare(stack))?;
         self.timed("start the platform", |_| start_platform(stack))?;
         let exports = stack.exports().into_iter().map(|(name, value)| (name.to_owned(), value));
         self.programs(programs, exports.collect())?;

@@ -117,7 +117,8 @@ fn make_databases(folder: &Path, data: &Path, identity: &Identity, names: &[&str
     for name in names {
         let role = name.replace('-', "_");
         statements.push(format!("create role {role} login password '{}'", identity.password(name)));
-        statements.push(format!("create database {role} owner {role}"));
+        // `./dev services` and `./dev test` give the usual template a schema for tests.
+        statements.push(format!("create database {role} owner {role} template template0"));
         statements.push(format!("revoke connect on database {role} from public"));
     }
     run_single(folder, data, &statements)
