@@ -14,8 +14,8 @@ use serde_json::Value;
 /// Of one answer. Far beyond what any takes: it only ends a run that would never end.
 const LIMIT: Duration = Duration::from_secs(120);
 /// An honest 503 says when to come again: after a second.
-const AGAIN_AFTER: Duration = Duration::from_secs(1);
-const AGAIN_MAX: usize = 20;
+pub const AGAIN_AFTER: Duration = Duration::from_secs(1);
+pub const AGAIN_MAX: usize = 20;
 
 /// What is sent.
 #[derive(Debug, Clone)]

@@ -46,7 +46,7 @@ pub async fn broken_json(ground: &Ground, trial: &mut Trial) -> Result<()> {
 /// A42
 pub async fn too_much(ground: &Ground, trial: &mut Trial) -> Result<()> {
     let till = ground.till(&ground.here).await?;
-    let (token, from) = (till.client.token().await?.context("the till has no token")?, ground.stranger()?);
+    let (token, from) = (ground.token_of_till(&till).await?, ground.stranger()?);
     let sale = ground.sale(&till, &ground.here.cashier, 0);
     let large = Ask::new("POST", "/sales").bytes(vec![b' '; (2 << 20) + 1]).header("content-type", "application/json");
     trial.expect("2 MiB and a byte", &large.bearer(&token).key("k").send(&from).await?, &[(413, "payload_too_large")]);

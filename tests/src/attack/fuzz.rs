@@ -77,7 +77,9 @@ async fn one_round(ground: &Ground, seed: u64, of_one_route: u64, fuzzed: &mut F
     let folder = layout.service("fuzz")?;
     let till = ground.till(&ground.here).await?;
     let tokens = json!({
-        "owner": owner(ground).await?.access, "spare": owner(ground).await?.access, "till": till.client.token().await?,
+        "owner": owner(ground).await?.access,
+        "spare": owner(ground).await?.access,
+        "till": ground.token_of_till(&till).await?,
     });
     write_private(&folder.join("tokens.json"), tokens.to_string().as_bytes())?;
     fs::write(folder.join("known.json"), known(ground).await?.to_string())?;

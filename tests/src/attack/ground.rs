@@ -7,8 +7,8 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::ask::{Answer, Ask, Caller};
-use crate::client::{Client, Identity};
+use super::ask::{AGAIN_AFTER, AGAIN_MAX, Answer, Ask, Caller};
+use crate::client::{ApiError, Client, Identity};
 use crate::demo;
 use crate::device::DeviceKey;
 use crate::session::Session;
@@ -113,6 +113,18 @@ impl Ground {
     /// A new till of a location, enrolled.
     pub async fn till(&self, shop: &Shop) -> Result<Terminal> {
         till(&self.owner, shop.location_id).await
+    }
+
+    /// Access token of a till, which comes again when it is told to.
+    pub async fn token_of_till(&self, till: &Terminal) -> Result<String> {
+        for _ in 0..AGAIN_MAX {
+            match till.client.token().await {
+                Ok(token) => return token.context("the till has no token"),
+                Err(ApiError::Refused(problem)) if problem.status == 503 => tokio::time::sleep(AGAIN_AFTER).await,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        anyhow::bail!("no token for a till: the platform is busy")
     }
 
     /// Signs a user in who has no second factor.

@@ -15,7 +15,7 @@ const INVALID: &[Wanted] = &[(400, "idempotency_key_invalid")];
 /// A35
 pub async fn no_key(ground: &Ground, trial: &mut Trial) -> Result<()> {
     let till = ground.till(&ground.here).await?;
-    let (token, from) = (till.client.token().await?.context("the till has no token")?, ground.stranger()?);
+    let (token, from) = (ground.token_of_till(&till).await?, ground.stranger()?);
     let required: &[Wanted] = &[(400, "idempotency_key_required")];
     let sale = ground.sale(&till, &ground.here.cashier, 0);
     trial.expect("a sale", &Ask::post("/sales", &sale).bearer(&token).send(&from).await?, required);
@@ -28,7 +28,7 @@ pub async fn no_key(ground: &Ground, trial: &mut Trial) -> Result<()> {
 /// A36
 pub async fn another_body_under_the_same_key(ground: &Ground, trial: &mut Trial) -> Result<()> {
     let till = ground.till(&ground.here).await?;
-    let (token, from) = (till.client.token().await?.context("the till has no token")?, ground.stranger()?);
+    let (token, from) = (ground.token_of_till(&till).await?, ground.stranger()?);
     let key = unique("same");
     let first = ground.sale(&till, &ground.here.cashier, 0);
     let sold = Ask::post("/sales", &first).bearer(&token).key(&key).send(&from).await?;
@@ -53,7 +53,7 @@ pub async fn the_key_of_somebody_else(ground: &Ground, trial: &mut Trial) -> Res
     let mut sold = Vec::new();
     for shop in [&ground.here, &ground.there] {
         let till = ground.till(shop).await?;
-        let token = till.client.token().await?.context("the till has no token")?;
+        let token = ground.token_of_till(&till).await?;
         let sale = ground.sale(&till, &shop.cashier, 0);
         let answer = Ask::post("/sales", &sale).bearer(&token).key(&key).send(&from).await?;
         trial.expect("a sale under a key that two tills use", &answer, CREATED);
@@ -68,7 +68,7 @@ pub async fn the_key_of_somebody_else(ground: &Ground, trial: &mut Trial) -> Res
 /// A38
 pub async fn fifty_twins(ground: &Ground, trial: &mut Trial) -> Result<()> {
     let till = ground.till(&ground.here).await?;
-    let (token, from) = (till.client.token().await?.context("the till has no token")?, ground.stranger()?);
+    let (token, from) = (ground.token_of_till(&till).await?, ground.stranger()?);
     let ask = ground.selling(&token, &ground.sale(&till, &ground.here.cashier, 0));
     let answers = try_join_all((0..50).map(|_| ask.send_once(&from))).await?;
     // The last is for who waits too long for the one row that all of them want.
@@ -93,7 +93,7 @@ pub async fn fifty_twins(ground: &Ground, trial: &mut Trial) -> Result<()> {
 /// A39
 pub async fn keys_that_are_none(ground: &Ground, trial: &mut Trial) -> Result<()> {
     let till = ground.till(&ground.here).await?;
-    let (token, from) = (till.client.token().await?.context("the till has no token")?, ground.stranger()?);
+    let (token, from) = (ground.token_of_till(&till).await?, ground.stranger()?);
     let sale = ground.sale(&till, &ground.here.cashier, 0);
     let ask = Ask::post("/sales", &sale).bearer(&token);
     for (what, key) in [
@@ -134,7 +134,7 @@ pub async fn keys_that_are_none(ground: &Ground, trial: &mut Trial) -> Result<()
 /// A40
 pub async fn the_identifier_of_another_sale(ground: &Ground, trial: &mut Trial) -> Result<()> {
     let till = ground.till(&ground.there).await?;
-    let (token, from) = (till.client.token().await?.context("the till has no token")?, ground.stranger()?);
+    let (token, from) = (ground.token_of_till(&till).await?, ground.stranger()?);
     let mut sale = ground.sale(&till, &ground.there.cashier, 0);
     sale["sale_id"] = json!(ground.here.sale_id);
     let answer = Ask::post("/sales", &sale).bearer(&token).key(&unique("k")).send(&from).await?;

@@ -12,7 +12,7 @@ const INVALID: &[Wanted] = &[(422, "")];
 /// A26
 pub async fn figures_that_differ(ground: &Ground, trial: &mut Trial) -> Result<()> {
     let till = ground.till(&ground.here).await?;
-    let (token, from) = (till.client.token().await?.context("the till has no token")?, ground.stranger()?);
+    let (token, from) = (ground.token_of_till(&till).await?, ground.stranger()?);
     let sale = ground.sale(&till, &ground.here.cashier, 0);
     let altered = |pointers: &[(&str, Value)]| {
         let mut sale = sale.clone();
@@ -51,7 +51,7 @@ pub async fn figures_that_differ(ground: &Ground, trial: &mut Trial) -> Result<(
 /// A27
 pub async fn quantities_that_cannot_be(ground: &Ground, trial: &mut Trial) -> Result<()> {
     let till = ground.till(&ground.here).await?;
-    let (token, from) = (till.client.token().await?.context("the till has no token")?, ground.stranger()?);
+    let (token, from) = (ground.token_of_till(&till).await?, ground.stranger()?);
     let sale = ground.sale(&till, &ground.here.cashier, 0);
     let key = sale["sale_id"].as_str().context("an id")?;
     for (raw, status) in [
@@ -86,7 +86,7 @@ pub async fn quantities_that_cannot_be(ground: &Ground, trial: &mut Trial) -> Re
 /// A28
 pub async fn amounts_that_run_over(ground: &Ground, trial: &mut Trial) -> Result<()> {
     let till = ground.till(&ground.here).await?;
-    let (token, from) = (till.client.token().await?.context("the till has no token")?, ground.stranger()?);
+    let (token, from) = (ground.token_of_till(&till).await?, ground.stranger()?);
     let line = |n: i64| json!({"line_no": n, "variant_id": ground.dear, "qty": 1_000_000_000});
     for lines in [1, 10, 200] {
         let cart = json!({"location_id": till.location_id, "lines": (1..=lines).map(line).collect::<Vec<_>>()});

@@ -38,7 +38,7 @@ pub async fn objects_of_another_location(ground: &Ground, trial: &mut Trial) -> 
     let callers = [
         ("a cashier", ground.token_of(&ground.here.cashier).await?),
         ("a manager", ground.token_of(&ground.here.manager).await?),
-        ("a till", till.client.token().await?.context("the till has no token")?),
+        ("a till", ground.token_of_till(&till).await?),
     ];
     let from = ground.stranger()?;
     let mut routes = 0;
@@ -74,7 +74,7 @@ pub async fn another_location_in_the_body(ground: &Ground, trial: &mut Trial) ->
     let (there, from) = (ground.there.location_id, ground.stranger()?);
     let manager = ground.token_of(&ground.here.manager).await?;
     let till = ground.till(&ground.here).await?;
-    let token = till.client.token().await?.context("the till has no token")?;
+    let token = ground.token_of_till(&till).await?;
     let lines = json!([{"variant_id": ground.counted, "qty": 1000}]);
     let asks = |location: Uuid| {
         let mut sale = ground.sale(&till, &ground.here.cashier, 0);
@@ -146,7 +146,7 @@ pub async fn acts_of_a_manager(ground: &Ground, trial: &mut Trial) -> Result<()>
     let mut sale = ground.sale(&till, &who, 0);
     sale["lines"][0]["override"] = json!({"unit_price_minor": 1, "reason": "friend"});
     (sale["total_minor"], sale["tenders"][0]["amount_minor"]) = (json!(1), json!(1));
-    let till_token = till.client.token().await?.context("the till has no token")?;
+    let till_token = ground.token_of_till(&till).await?;
     let answer = ground.selling(&till_token, &sale).send(&from).await?;
     trial.expect("a price set by a cashier", &answer, &[(403, "forbidden"), (403, "approval_required")]);
     Ok(())
@@ -155,7 +155,7 @@ pub async fn acts_of_a_manager(ground: &Ground, trial: &mut Trial) -> Result<()>
 /// A25
 pub async fn fields_that_nobody_sets(ground: &Ground, trial: &mut Trial) -> Result<()> {
     let till = ground.till(&ground.here).await?;
-    let (token, from) = (till.client.token().await?.context("the till has no token")?, ground.stranger()?);
+    let (token, from) = (ground.token_of_till(&till).await?, ground.stranger()?);
     let sale = ground.sale(&till, &ground.here.cashier, 0);
     for (pointer, name, value) in [
         ("", "points", json!(1_000_000)),

@@ -121,7 +121,7 @@ pub async fn a_byte_a_second(ground: &Ground, trial: &mut Trial) -> Result<()> {
     let bodies = (0..20).map(|_| drip(ground, begun, BODY_LIMIT));
     let selling = async {
         let till = ground.till(&ground.here).await?;
-        let token = till.client.token().await?.context("the till has no token")?;
+        let token = ground.token_of_till(&till).await?;
         let mut answers = Vec::new();
         for n in 0..10 {
             let sale = ground.sale(&till, &ground.here.cashier, n);

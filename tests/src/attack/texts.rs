@@ -173,7 +173,7 @@ pub async fn pages_and_cursors(ground: &Ground, trial: &mut Trial) -> Result<()>
 /// A63
 pub async fn dates_that_are_none(ground: &Ground, trial: &mut Trial) -> Result<()> {
     let till = ground.till(&ground.here).await?;
-    let (token, from) = (till.client.token().await?.context("the till has no token")?, ground.stranger()?);
+    let (token, from) = (ground.token_of_till(&till).await?, ground.stranger()?);
     let sale = ground.sale(&till, &ground.here.cashier, 0);
     for at in [
         "0000-00-00T00:00:00Z",

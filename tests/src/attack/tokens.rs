@@ -243,7 +243,7 @@ pub async fn tokens_in_the_place_of_others(ground: &Ground, trial: &mut Trial) -
         trial.expect(format!("a token for setting up a second factor on {path}"), &answer, UNKNOWN);
     }
     let till = ground.till(&ground.here).await?;
-    let token = till.client.token().await?.context("the till has no token")?;
+    let token = ground.token_of_till(&till).await?;
     let answer = Ask::get(OPEN_TO_ALL).bearer(&token).send(&from).await?;
     trial.expect("a till's token on what is a user's", &answer, &[(403, "forbidden")]);
     Ok(())
