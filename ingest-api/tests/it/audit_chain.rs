@@ -179,6 +179,27 @@ async fn unseat_sealers(pool: PgPool, stop: Shutdown) {
     }
 }
 
+/// The shortest way to lose a row: it takes its number first and becomes visible last.
+#[sqlx::test(migrations = "../migrations/postgres")]
+async fn a_row_that_became_visible_after_a_later_one_was_sealed_is_sealed_too(
+    pool: PgPoolOptions,
+    options: PgConnectOptions,
+) {
+    let pool = pool.connect_with(options.clone()).await.unwrap();
+    let insert = "insert into audit_log (audit_id, epoch, recorded_at, actor, action, target, request_id)
+                  values (gen_random_uuid(), 1, now(), gen_random_uuid(), 'test', 'test', 'test')";
+    let mut late = pool.begin().await.unwrap();
+    sqlx::query(insert).execute(&mut *late).await.unwrap();
+    sqlx::query(insert).execute(&pool).await.unwrap();
+    let mut conn = seal_all(&options).await;
+    let sealed =
+        async || -> i64 { sqlx::query_scalar("select count(*) from audit_seals").fetch_one(&pool).await.unwrap() };
+    assert_eq!(sealed().await, 1);
+    late.commit().await.unwrap();
+    while sealer::seal(&mut conn, 7).await.unwrap() > 0 {}
+    assert_eq!(sealed().await, 2);
+}
+
 #[sqlx::test(migrations = "../migrations/postgres")]
 async fn rows_from_before_the_seals_are_sealed_too(pool: PgPoolOptions, options: PgConnectOptions) {
     let pool = pool.connect_with(options.clone()).await.unwrap();
