@@ -120,8 +120,7 @@ impl Victim {
 
     /// On the `nth` discount in a fixed order.
     async fn on_act(&mut self, nth: i64, sql: &'static str) -> Result<String> {
-        let query =
-            "select cause_id from limited_acts where act = 'discount_lines' order by cause_id offset $1 limit 1";
+        let query = "select cause_id from limited_acts where act = 'discount_lines' and verdict = 'allowed' order by cause_id offset $1 limit 1";
         let cause: Uuid =
             sqlx::query_scalar(query).bind(nth * 3).fetch_one(&mut self.pg).await.context("too few discounts")?;
         sqlx::query(sql).bind(cause).execute(&mut self.pg).await?;
