@@ -23,6 +23,8 @@ pub struct AppState {
     pub reads: PgPool,
     /// Reads that a sale waits for: who asks. Never lent to a handler that lists something.
     pub gate: PgPool,
+    /// Reads for who has no token yet: they wait for no list, and no sale waits for them.
+    pub door: PgPool,
     /// Units of work outside the lanes (catalog, users, stock acts), each in a task of its own.
     pub writer: Writer,
     /// The catalog sales are priced from; call `refresh` after a catalog write.

@@ -253,8 +253,9 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn any_header_is_a_key_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-            prop_assume!(HeaderValue::from_bytes(&bytes).is_ok());
+        fn any_header_is_a_key_or_refused(
+            bytes in prop::collection::vec(prop_oneof![Just(b'\t'), 0x20..=0x7e_u8, 0x80..=0xff_u8], 0..300),
+        ) {
             match key(&[&bytes]) {
                 Ok(key) => prop_assert!((1..=255).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic())),
                 Err(code) => prop_assert_eq!(code, "idempotency_key_invalid"),

@@ -34,6 +34,7 @@ const PROBE: Duration = Duration::from_millis(500);
 /// Connections of each purpose, so that none starves another; lanes hold one each besides. Selling needs the gate and
 /// the lanes only.
 const GATE: u32 = 4;
+const DOOR: u32 = 2;
 const READS: u32 = 8;
 const WRITES: u32 = 6;
 const VAULT: u32 = 4;
@@ -75,6 +76,7 @@ pub async fn run(
     let budgets = Budgets::new(&extras.budgets, extras.redis.map(runtime::redis::connect).transpose()?);
     health.set("postgres", false, "starting");
     let gate = pool_watched(postgres, "gate", GATE, &Limits::default(), &stop)?;
+    let door = pool_watched(postgres, "door", DOOR, &Limits::default(), &stop)?;
     let reads = pool_watched(postgres, "reads", READS, &Limits::default(), &stop)?;
     let writes = pool_watched(postgres, "writes", WRITES, &Limits::default(), &stop)?;
     ping(&gate, WAIT_FOR_POSTGRES).await?;
@@ -94,6 +96,7 @@ pub async fn run(
     let app = AppState {
         reads,
         gate,
+        door,
         writer: Writer::new(writes, &stop),
         catalog,
         lanes: lanes.clone(),

@@ -14,7 +14,7 @@ const SEED: u64 = 20_261_122;
 
 fn platform() -> Stack {
     let bin = Path::new(env!("CARGO_BIN_EXE_vorca-dev")).parent().expect("folder of vorca-dev");
-    let layout = Layout { bin: bin.to_path_buf(), ..Layout::throwaway("attacks").unwrap() };
+    let layout = Layout { bin: bin.to_path_buf(), ..Layout::throwaway("attacks").unwrap().unlimited() };
     let stack = start_servers(layout).unwrap();
     start_platform(&stack).unwrap();
     stack

@@ -346,9 +346,9 @@ pub async fn issue_token(
     let (client_id, now) = (asked.client_id, Utc::now());
     let mut entry = Entry::of_task("auth.client_token", format!("api_client/{client_id}"));
     (entry.actor, entry.role) = (client_id, "client".to_owned());
-    let standing = db::session_version(&app.reads, client_id, &hash_token(&asked.client_secret)).await?;
+    let standing = db::session_version(&app.door, client_id, &hash_token(&asked.client_secret)).await?;
     let Some(session_version) = standing else {
-        let is_known = db::is_known(&app.reads, client_id).await?;
+        let is_known = db::is_known(&app.door, client_id).await?;
         let locked = refusals::count(&app, context, is_known.then_some(entry), now).await?;
         return Err(locked.map_or_else(ApiError::unauthenticated, |locked| locked.problem(now)));
     };

@@ -17,7 +17,7 @@ use crate::app::AppState;
 use crate::audit::{self, Entry};
 use crate::auth::Auth;
 use crate::auth::attempts::{self, Attempt, Locked, Target};
-use crate::auth::passwords::{Checked, PASSWORD_BYTES_MAX};
+use crate::auth::passwords::{self, Checked, PASSWORD_BYTES_MAX};
 use crate::auth::second_factor::{self, Code, Given};
 use crate::auth::sessions::{self, SignedIn};
 use crate::auth::tokens::Subject;
@@ -46,6 +46,7 @@ impl Body for Login {
     const BYTES_MAX: usize = 16 << 10;
     fn check(&mut self, checks: &mut Checks) {
         check_login(checks, &mut self.login);
+        passwords::check_form(checks, "/password", &self.password);
         second_factor::check_codes(checks, &self.totp, &self.recovery_code);
         sessions::check_device_key(checks, "/device_public_key", self.device_public_key.as_deref());
     }

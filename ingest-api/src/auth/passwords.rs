@@ -24,9 +24,15 @@ const WAITING_MAX: usize = 50;
 const PINS_AT_ONCE: usize = 1;
 const PINS_WAITING_MAX: usize = 20;
 
+/// Notes what no password can hold. How long it is is another matter: too long ones are 413 before they are hashed.
+pub fn check_form(checks: &mut Checks, pointer: &str, password: &str) {
+    checks.that(!password.contains('\0'), pointer, "must not hold NUL");
+}
+
 /// Notes what is wrong with a new password: its length, or that it is among the first that a guesser tries. `about` is
 /// what a guesser knows of its user. Takes milliseconds: see [`Passwords::accept`].
 fn check_new(checks: &mut Checks, pointer: &str, password: &str, about: &[&str]) {
+    check_form(checks, pointer, password);
     let chars = password.chars().count();
     checks.that(chars >= PASSWORD_CHARS_MIN, pointer, "is shorter than 10 characters");
     checks.that(password.len() <= PASSWORD_BYTES_MAX, pointer, "is longer than 1 KiB");

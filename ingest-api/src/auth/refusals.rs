@@ -18,7 +18,7 @@ pub async fn count(
     now: DateTime<Utc>,
 ) -> Result<Option<Locked>, ApiError> {
     let targets: Vec<Target> = Target::keys(&context.address).into_iter().collect();
-    if let Some(locked) = attempts::find_lock(&app.reads, &targets, now).await? {
+    if let Some(locked) = attempts::find_lock(&app.door, &targets, now).await? {
         return Ok(Some(locked));
     }
     app.writer

@@ -96,7 +96,7 @@ pub async fn issue_terminal_token(
          where t.terminal_id = $1 and t.is_active and l.is_active and t.device_public_key is not null",
     )
     .bind(request.terminal_id)
-    .fetch_optional(&app.reads)
+    .fetch_optional(&app.door)
     .await?;
     let device = |location_id| Principal::Terminal {
         terminal_id: TerminalId(request.terminal_id),

@@ -68,7 +68,7 @@ async fn no_page_calls_the_api_unless_its_origin_is_configured(pool: PgPool) {
     let asked = preflight(&open, OFFICE).await;
     let said = |name: &str| asked.headers[name].to_str().unwrap().to_owned();
     assert!(said("access-control-allow-headers").contains("idempotency-key"));
-    assert_eq!(said("access-control-allow-methods"), "GET,POST,PATCH");
+    assert_eq!(said("access-control-allow-methods"), "GET,POST,PUT,PATCH");
 }
 
 #[sqlx::test(migrations = "../migrations/postgres")]

@@ -21,6 +21,7 @@ use ingest_api::lanes::LaneHandle;
 use ingest_api::limits::Rule;
 use ingest_api::privacy::{self, Vault};
 use ingest_api::router::router;
+use runtime::config::{Quota, Quotas};
 use runtime::lifecycle::Shutdown;
 use runtime::pg::Writer;
 use serde_json::{Value, json};
@@ -186,6 +187,12 @@ pub fn auth_config() -> runtime::config::Auth {
     runtime::config::Auth { signing_key: SIGNING_KEY.to_owned().into(), issuer: "vorca".to_owned() }
 }
 
+/// Tests ask as often as they like; those of budgets set their own.
+fn generous() -> Quotas {
+    let all = Quota::new(1_000_000, 1).unwrap();
+    Quotas { till: all, replay: all, integrator: all, office: all, sign_in: all, public: all }
+}
+
 /// The state of an API process over this database.
 pub async fn app(pool: &PgPool) -> AppState {
     schemas::codec::init();
@@ -198,6 +205,7 @@ pub async fn app(pool: &PgPool) -> AppState {
     AppState {
         reads: pool.clone(),
         gate: pool.clone(),
+        door: pool.clone(),
         writer: Writer::new(pool.clone(), &Shutdown::new()),
         catalog,
         lanes,
@@ -206,7 +214,7 @@ pub async fn app(pool: &PgPool) -> AppState {
         bulk: Arc::new(tokio::sync::Semaphore::new(1)),
         proxies: Default::default(),
         browsers: Default::default(),
-        budgets: Budgets::new(&Default::default(), None),
+        budgets: Budgets::new(&generous(), None),
         reports: None,
         vault: Some(vault(pool, &privacy_config(&[&privacy::new_key()])).await),
     }

@@ -31,13 +31,15 @@ impl Guarded {
     async fn make(ground: &Ground) -> Result<Guarded> {
         let who = ground.person("manager", Some(ground.here.location_id)).await?;
         let (session, from) = (ground.sign_in(&who).await?, ground.stranger()?);
-        let offered = Ask::new("POST", "/auth/second-factor").bearer(&session.access).send(&from).await?.succeeded()?;
+        let offered = Ask::post("/auth/second-factor", &json!({"password": PASSWORD}));
+        let offered = offered.bearer(&session.access).send(&from).await?.succeeded()?;
         let secret = Secret::try_from_base32(&offered.field("secret")?);
         let secret = secret.map_err(|error| anyhow::anyhow!("the secret: {error}"))?;
         let totp = Builder::new().with_secret(secret).with_skew(0).with_step_duration(STEP).build();
         let totp = totp.map_err(|error| anyhow::anyhow!("the secret: {error}"))?;
         let code = totp.generate(now()).to_string();
-        let ask = Ask::post("/auth/second-factor/confirm", &json!({"totp": code})).bearer(&session.access);
+        let ask = Ask::post("/auth/second-factor/confirm", &json!({"totp": code, "password": PASSWORD}))
+            .bearer(&session.access);
         let confirmed = ask.send(&from).await?.succeeded()?.json();
         let recovery_codes = serde_json::from_value(confirmed["recovery_codes"].clone()).context("recovery codes")?;
         Ok(Guarded { who, totp, recovery_codes, session })

@@ -10,7 +10,8 @@ const INSIDES: [&str; 18] = [
     "sqlx",
     "postgres",
     "pg_catalog",
-    "relation \"",
+    // As it stands in JSON.
+    "relation \\\"",
     "syntax error at",
     "violates",
     "clickhouse",

@@ -43,7 +43,7 @@ pub fn attack(options: &Options) -> Result<ExitCode> {
         Some(stack) => stack.clone(),
         None => {
             eprintln!("Nothing runs for this checkout: starting a platform that is thrown away");
-            let stack = start_servers(Layout::throwaway("attack")?)?;
+            let stack = start_servers(Layout::throwaway("attack")?.unlimited())?;
             start_platform(&stack)?;
             stack
         }

@@ -206,7 +206,10 @@ proptest! {
         let tokens = tokens();
         let (header, claims) = (with(&header(&tokens), &head), with(&claims(), &body));
         if let Some(verified) = tokens.verify(&forged(&header, &claims.to_string())) {
-            prop_assert_eq!(serde_json::to_value(&verified).unwrap(), claims);
+            // Members that mean nothing to us are left out.
+            for (name, value) in serde_json::to_value(&verified).unwrap().as_object().unwrap() {
+                prop_assert_eq!(value, &claims[name]);
+            }
             prop_assert!(verified.exp - verified.iat <= LIFETIME_SECONDS && verified.subject().is_some());
             prop_assert_eq!(&header["alg"], "EdDSA");
         }

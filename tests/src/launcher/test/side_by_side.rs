@@ -15,6 +15,8 @@ use crate::steps::Step;
 
 const LOOK: Duration = Duration::from_millis(100);
 const SAY: Duration = Duration::from_secs(15);
+/// Tests of one program at a time, beyond one a core: some of them sit and wait for a minute.
+const TESTS_BEYOND: usize = 1;
 /// Memory of a whole platform, with what its tests need.
 const PLATFORM_BYTES: u64 = 1_400 << 20;
 
@@ -66,6 +68,8 @@ impl Running {
         let log = logs.join(program.name.replace([' ', '/'], "-")).with_extension("log");
         let file = fs::File::create(&log).with_context(|| format!("making {}", log.display()))?;
         let mut command = program.command();
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        command.env("RUST_TEST_THREADS", (cores + TESTS_BEYOND).to_string());
         command.envs(environment.iter().cloned()).stdin(Stdio::null());
         command.stdout(file.try_clone()?).stderr(file);
         die_with_this_thread(&mut command);
