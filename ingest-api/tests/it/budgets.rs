@@ -150,7 +150,8 @@ async fn integrator_cannot_starve_tills(pool: PgPool) {
         })
         .collect();
     until_blocked(&pool, 1).await;
-    for number in 2..=25 {
+    // Fewer than a cashier may discount in a shift.
+    for number in 2..=15 {
         let answer = sell(number).await;
         let left = answer.headers()["ratelimit"].to_str().unwrap().to_owned();
         assert_eq!(answer.status(), 201, "{}", answer.text().await.unwrap());
