@@ -16,6 +16,8 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// An honest 503 says when to come again: after a second.
 pub const AGAIN_AFTER: Duration = Duration::from_secs(1);
 pub const AGAIN_MAX: usize = 20;
+/// A body above this may be refused while it is sent.
+const LARGE: usize = 64 << 10;
 
 /// What is sent.
 #[derive(Debug, Clone)]
@@ -82,15 +84,27 @@ impl Ask {
 
     /// The answer; whoever is told to come again does, for rows run beside others that flood the platform.
     pub async fn send(&self, from: &Caller) -> Result<Answer> {
-        let mut answer = self.send_once(from).await?;
+        let mut answer = self.send_whole(from).await?;
         for _ in 0..AGAIN_MAX {
             if answer.status != 503 || answer.header("retry-after").is_empty() {
                 break;
             }
             tokio::time::sleep(AGAIN_AFTER).await;
-            answer = self.send_once(from).await?;
+            answer = self.send_whole(from).await?;
         }
         Ok(answer)
+    }
+
+    /// A body that is refused before it is read may cost its sender the answer: TCP forgets what lies unread at a reset.
+    async fn send_whole(&self, from: &Caller) -> Result<Answer> {
+        let is_large = self.body.as_ref().is_some_and(|body| body.len() > LARGE);
+        for _ in 0..AGAIN_MAX {
+            match self.send_once(from).await {
+                Err(_) if is_large => tokio::time::sleep(AGAIN_AFTER).await,
+                answered => return answered,
+            }
+        }
+        self.send_once(from).await
     }
 
     /// The first answer, whatever it is.
@@ -121,7 +135,9 @@ pub struct Caller {
 
 impl Caller {
     pub fn of(api: &str, address: IpAddr) -> Result<Caller> {
-        let http = Client::builder().timeout(LIMIT).local_address(address).no_proxy().build()?;
+        // A connection each: one that the API has just ended, as it does after a body it refused to read, is none to reuse.
+        let http =
+            Client::builder().timeout(LIMIT).pool_max_idle_per_host(0).local_address(address).no_proxy().build()?;
         Ok(Caller { http, api: api.to_owned(), address })
     }
 
