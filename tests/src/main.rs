@@ -154,6 +154,20 @@ fn end_with_the_reader() {
     restored.expect("SIGPIPE has a default");
 }
 
+/// Whether the signal can only mean that nobody reads any more. What sells, attacks or serves writes to sockets whose other
+/// end may go away, and has to live through that.
+fn only_prints(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Env
+            | Command::Status
+            | Command::Totp
+            | Command::Logs { .. }
+            | Command::Tail { .. }
+            | Command::Verify(_)
+    )
+}
+
 fn main() -> ExitCode {
     let command = match Cli::try_parse() {
         Ok(cli) => cli.command,
@@ -163,8 +177,7 @@ fn main() -> ExitCode {
             return if error.use_stderr() { ExitCode::from(64) } else { ExitCode::SUCCESS };
         }
     };
-    // The other two serve sockets and pipes whose other end may go away.
-    if !matches!(command, Command::Supervise { .. } | Command::ClickhouseHost { .. }) {
+    if only_prints(&command) {
         end_with_the_reader();
     }
     match run(command) {
