@@ -168,7 +168,7 @@ pub async fn create_role(
                 }
                 let role =
                     OwnRole { role_id: Uuid::now_v7(), name: new.name.clone(), rules: new.rules.clone(), version: 1 };
-                db::insert(tx, &role, needs_second_factor(&role.rules)).await?;
+                db::save(tx, &role, needs_second_factor(&role.rules)).await?;
                 let body = RoleBody::of(role);
                 let entry = Entry::done(&access.principal, "role.create", format!("role/{}", body.role));
                 audit::record(tx, context, entry.states(None, &body)).await?;
@@ -215,7 +215,7 @@ async fn replace(
     let holders = db::holders(tx, role_id).await?;
     let sold = (Selling::now(tx).await?, holding(tx, &holders).await?);
     let role = OwnRole { name: new.name.clone(), rules: new.rules.clone(), version: before.version + 1, ..before };
-    db::update(tx, &role, needs_second_factor(&role.rules)).await?;
+    db::save(tx, &role, needs_second_factor(&role.rules)).await?;
     db::raise_versions(tx, &holders).await?;
     for user in &holders {
         sessions::cut(tx, *user, "rights changed").await?;

@@ -67,23 +67,12 @@ pub async fn lock(tx: &mut PgTx, role_id: Uuid) -> Result<Option<OwnRole>, sqlx:
     row.map(role).transpose()
 }
 
-pub async fn insert(tx: &mut PgTx, role: &OwnRole, needs_second_factor: bool) -> Result<(), sqlx::Error> {
+/// Stores it, in place of what was there.
+pub async fn save(tx: &mut PgTx, role: &OwnRole, needs_second_factor: bool) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "insert into roles (role_id, name, rules, needs_second_factor, version) values ($1, $2, $3::jsonb, $4, $5)",
-    )
-    .bind(role.role_id)
-    .bind(&role.name)
-    .bind(json_text(&role.rules)?)
-    .bind(needs_second_factor)
-    .bind(role.version)
-    .execute(&mut **tx)
-    .await?;
-    Ok(())
-}
-
-pub async fn update(tx: &mut PgTx, role: &OwnRole, needs_second_factor: bool) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "update roles set name = $2, rules = $3::jsonb, needs_second_factor = $4, version = $5 where role_id = $1",
+        "insert into roles (role_id, name, rules, needs_second_factor, version) values ($1, $2, $3::jsonb, $4, $5)
+         on conflict (role_id) do update set name = excluded.name, rules = excluded.rules,
+             needs_second_factor = excluded.needs_second_factor, version = excluded.version",
     )
     .bind(role.role_id)
     .bind(&role.name)

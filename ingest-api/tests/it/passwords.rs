@@ -29,14 +29,20 @@ async fn minutes_pass(pool: &PgPool, minutes: i64) {
     .unwrap();
 }
 
+/// Stores the password of anna under a hash that takes less work than one takes now.
+async fn weaken(pool: &PgPool) -> String {
+    let weak = Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::new(8_192, 1, 1, None).unwrap());
+    let weak = weak.hash_password(PASSWORD.as_bytes()).unwrap().to_string();
+    let set = "update users set password_hash = $1 where login = 'anna'";
+    sqlx::query(set).bind(&weak).execute(pool).await.unwrap();
+    weak
+}
+
 #[sqlx::test(migrations = "../migrations/postgres")]
 async fn weak_hash_is_upgraded(pool: PgPool) {
     let world = world(&pool).await;
     world.new_user("anna", "cashier", Some(&world.here)).await;
-    let weak = Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::new(8_192, 1, 1, None).unwrap());
-    let weak = weak.hash_password(PASSWORD.as_bytes()).unwrap().to_string();
-    let set = "update users set password_hash = $1 where login = 'anna'";
-    sqlx::query(set).bind(&weak).execute(&pool).await.unwrap();
+    let weak = weaken(&pool).await;
     let stored = async || -> String {
         sqlx::query_scalar("select password_hash from users where login = 'anna'").fetch_one(&pool).await.unwrap()
     };
@@ -261,10 +267,7 @@ async fn a_wrong_log_in_that_crosses_a_right_one_is_counted(pool: PgPool) {
 async fn right_log_ins_at_once_all_count_while_a_hash_is_made_stronger(pool: PgPool) {
     let world = world(&pool).await;
     world.new_user("anna", "cashier", Some(&world.here)).await;
-    let weak = Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::new(8_192, 1, 1, None).unwrap());
-    let weak = weak.hash_password(PASSWORD.as_bytes()).unwrap().to_string();
-    let set = "update users set password_hash = $1 where login = 'anna'";
-    sqlx::query(set).bind(&weak).execute(&pool).await.unwrap();
+    weaken(&pool).await;
     let nobody = world.nobody();
     let log_ins = (0..8).map(|_| async { try_login(&nobody, "anna", PASSWORD).await.status.as_u16() });
     assert_eq!(futures::future::join_all(log_ins).await, [200; 8]);

@@ -12,6 +12,7 @@ async fn members_come_and_go_and_no_record_is_skipped() {
     let enough = Arc::new(AtomicBool::new(false));
     let mut config = place.config();
     config.batch_records_max = 50;
+    // Work that takes its time: a member is in the middle of a batch when the group changes.
     let slow = |_: &runtime::consumer::Batch| {
         std::thread::sleep(Duration::from_millis(2));
         Ok(vec![])

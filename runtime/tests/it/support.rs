@@ -127,15 +127,13 @@ impl Place {
 
     /// Waits until at least `partitions` are committed up to `offset` or beyond; what is committed then.
     pub async fn wait_until_committed(&self, partitions: usize, offset: i64) -> BTreeMap<i32, i64> {
-        let deadline = Instant::now() + DEADLINE;
-        loop {
+        until(format!("{offset} in {partitions} partitions"), async || {
             let found = self.committed().await;
-            if found.values().filter(|committed| **committed >= offset).count() >= partitions {
-                return found;
-            }
-            assert!(Instant::now() < deadline, "committed {found:?}, wanted {offset} in {partitions} partitions");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+            let count = found.values().filter(|committed| **committed >= offset).count();
+            anyhow::ensure!(count >= partitions, "committed {found:?}");
+            Ok(found)
+        })
+        .await
     }
 }
 
@@ -144,15 +142,16 @@ pub async fn make(kafka: &config::Kafka, spec: TopicSpec) {
     until(format!("making {}", spec.name), async || ensure_topics(kafka, std::slice::from_ref(&spec)).await).await;
 }
 
-/// Tries again until it succeeds.
-async fn until<T>(what: String, mut attempt: impl AsyncFnMut() -> anyhow::Result<T>) -> T {
+/// Tries again until it succeeds: the one place where these tests wait for a state.
+pub async fn until<T>(what: String, mut attempt: impl AsyncFnMut() -> anyhow::Result<T>) -> T {
     let deadline = Instant::now() + DEADLINE;
     loop {
         match attempt().await {
             Ok(done) => return done,
             Err(error) => assert!(Instant::now() < deadline, "{what}: {error:#}"),
         }
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        // Between two looks.
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
@@ -242,11 +241,11 @@ impl Member {
 }
 
 pub async fn eventually(what: &str, mut wanted: impl FnMut() -> bool) {
-    let deadline = Instant::now() + DEADLINE;
-    while !wanted() {
-        assert!(Instant::now() < deadline, "not within {} s: {what}", DEADLINE.as_secs());
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    until(what.to_owned(), async || {
+        anyhow::ensure!(wanted(), "not within {} s", DEADLINE.as_secs());
+        Ok(())
+    })
+    .await;
 }
 
 /// Every (partition, offset) up to `end`.
