@@ -130,6 +130,12 @@ pub fn decimal(text: &str) -> Option<Decimal> {
     if is_number(whole) && is_number(places) { Decimal::from_str_exact(text).ok() } else { None }
 }
 
+/// Reads a text as [`decimal`] does.
+pub fn plain_decimal<'de, D: serde::Deserializer<'de>>(reader: D) -> Result<Decimal, D::Error> {
+    let text = <String as serde::Deserialize>::deserialize(reader)?;
+    decimal(&text).ok_or_else(|| serde::de::Error::custom("must be a decimal in plain digits, as text"))
+}
+
 /// Characters that make two texts look alike although they differ, or that a store cannot keep.
 fn is_invisible(char: char) -> bool {
     char.is_control()

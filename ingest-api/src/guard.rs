@@ -81,6 +81,7 @@ async fn follow_up(app: &AppState, permission: Permission) {
         Permission::ManageCatalog
             | Permission::ManagePrices
             | Permission::ManageLocations
+            | Permission::ManagePromotions
             | Permission::ManageUsers
             | Permission::ManageRoles
     );

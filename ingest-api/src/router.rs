@@ -20,10 +20,11 @@ use crate::auth::{
     account, clients, enrolment, keys, leases, login, pin, policy, refresh, second_factor, sessions, step_up,
     terminal_token, tokens,
 };
-use crate::catalog::{feed, prices, products, upsert, variants};
+use crate::catalog::{feed, prices, products, promotions, upsert, variants};
 use crate::customers::{erasure, export, lookup, merge, profile};
 use crate::inventory::{acts, levels};
 use crate::page::PageParams;
+use crate::sales::explain::Explanation;
 use crate::sales::response::{QuoteBody, SaleBody};
 use crate::sales::routes::SaleParams;
 use crate::sales::types::{NewQuote, NewSale};
@@ -325,6 +326,24 @@ fn catalog_routes() -> Vec<Route> {
             .reaches(Listed)
             .asks::<PageParams>()
             .lists::<prices::Price>(),
+        post("/promotions", ManagePromotions, promotions::create_promotion, "Make a promotion")
+            .reaches(Everywhere)
+            .takes::<promotions::NewPromotion>()
+            .gives::<promotions::Promotion>(201),
+        get("/promotions", ReadCatalog, promotions::list_promotions, "List promotions")
+            .asks::<PageParams>()
+            .lists::<promotions::Promotion>(),
+        get("/promotions/{promotion_id}", ReadCatalog, promotions::find_promotion, "Read a promotion and what it gave")
+            .gives::<promotions::PromotionWithUsage>(200),
+        put("/promotions/{promotion_id}", ManagePromotions, promotions::replace_promotion, "Edit a promotion")
+            .reaches(Everywhere)
+            .takes::<promotions::NewPromotion>()
+            .gives::<promotions::Promotion>(200),
+        post("/promotions/{promotion_id}/coupons", ManagePromotions, promotions::create_coupons, "Make coupons")
+            .in_bulk()
+            .reaches(Everywhere)
+            .takes::<promotions::NewCoupons>()
+            .gives::<promotions::CouponsMade>(201),
         post("/prices", ManagePrices, prices::create_prices, "Add price versions")
             .reaches(Named)
             .takes::<prices::NewPrices>()
@@ -410,6 +429,9 @@ fn sale_routes() -> Vec<Route> {
             .keyed()
             .takes::<NewSale>()
             .gives::<SaleBody<'static>>(201),
+        get("/sales/{sale_id}/explain", ReadSales, sales::routes::explain_sale, "Explain every cent of a sale")
+            .reaches(Object)
+            .gives::<Explanation>(200),
         get("/sales", ReadSales, sales::routes::list_sales, "List sales")
             .reaches(Listed)
             .asks::<SaleParams>()

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::access::{Access, Principal};
 use crate::app::AppState;
 use crate::audit::{self, Entry};
-use crate::checks::{CODE_CHARS_MAX, Checks, NAME_CHARS_MAX, decimal};
+use crate::checks::{CODE_CHARS_MAX, Checks, NAME_CHARS_MAX, plain_decimal};
 use crate::context::Context;
 use crate::db::catalog_writes::{CatalogWrite, Kind};
 use crate::db::taxes as db;
@@ -48,7 +48,7 @@ impl TaxScope {
 pub struct NewRate {
     pub name: String,
     /// Exact decimal as text, 0 to below 10, at most six places: `"0.19"` is 19 %.
-    #[serde(serialize_with = "rust_decimal::serde::str::serialize", deserialize_with = "plain")]
+    #[serde(serialize_with = "rust_decimal::serde::str::serialize", deserialize_with = "plain_decimal")]
     #[schema(value_type = String)]
     pub rate: Decimal,
     /// Whether the price contains it.
@@ -58,12 +58,6 @@ pub struct NewRate {
     pub compound: bool,
     #[serde(default = "line")]
     pub scope: TaxScope,
-}
-
-/// Reads a text as [`decimal`] does.
-fn plain<'de, D: serde::Deserializer<'de>>(reader: D) -> Result<Decimal, D::Error> {
-    let text = String::deserialize(reader)?;
-    decimal(&text).ok_or_else(|| serde::de::Error::custom("must be a decimal in plain digits, as text"))
 }
 
 fn line() -> TaxScope {

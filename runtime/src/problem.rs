@@ -75,6 +75,10 @@ codes! {
     NoPrice = "no_price", 422, false, "The variant has no price there at that time.";
     NoTaxRate = "no_tax_rate", 422, false, "The variant has no tax rate at that time.";
     WrongCurrency = "wrong_currency", 422, false, "The location sells in another currency.";
+    UnknownCoupon = "unknown_coupon", 422, false, "No such coupon.";
+    CouponExpired = "coupon_expired", 422, false, "The coupon has expired.";
+    CouponOfOtherMember = "coupon_of_other_member", 422, false, "The coupon is another member's.";
+    DiscountExceedsOrder = "discount_exceeds_order", 422, false, "The discount is more than the order is worth.";
     DiscountExceedsLine = "discount_exceeds_line", 422, false, "The discount is more than the line is worth.";
     Overflow = "overflow", 422, false, "An amount or quantity is out of range.";
     TendersDoNotAddUp = "tenders_do_not_add_up", 422, false, "The tenders do not cover the total.";

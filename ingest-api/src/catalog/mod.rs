@@ -3,6 +3,7 @@
 pub mod feed;
 pub mod prices;
 pub mod products;
+pub mod promotions;
 pub mod upsert;
 pub mod variants;
 

@@ -131,6 +131,7 @@ fn known(row: Row, cashiers: Vec<(Uuid, Uuid)>) -> Known {
         documents: documents(&row),
         keys: keys(&row),
         limits: Default::default(),
+        promoted: Default::default(),
     }
 }
 

@@ -15,6 +15,7 @@ use schemas::money::UnknownRoundingMode;
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
+use crate::db::promotions;
 use crate::pricing::snapshot::{Location, Price, RateSet, Snapshot, Tax, TaxProfile, Variant};
 
 /// The picture at the committed catalog version, or None when `known` is up to date.
@@ -50,6 +51,9 @@ async fn read_from(conn: &mut PgConnection, known: &Snapshot) -> Result<Snapshot
     }
     for (variant_id, prices) in prices(conn, ids("price")).await? {
         next.prices.insert(variant_id, prices.into());
+    }
+    if ids("promotion").is_none_or(|ids| !ids.is_empty()) {
+        next.promotions = promotions::in_order(conn).await?;
     }
     Ok(next)
 }
@@ -131,6 +135,7 @@ struct VariantRow {
     product_id: Uuid,
     sku: String,
     name: String,
+    category: String,
     unit: String,
     is_measured: bool,
     tracks_stock: bool,
@@ -141,8 +146,9 @@ struct VariantRow {
 
 async fn variants(conn: &mut PgConnection, ids: Option<Vec<Uuid>>) -> Result<Vec<Variant>, sqlx::Error> {
     let rows: Vec<VariantRow> = sqlx::query_as(
-        "select variant_id, product_id, sku, name, unit, is_measured, tracks_stock, tax_profile_id, unit_cost, is_active
-         from variants where $1::uuid[] is null or variant_id = any($1)",
+        "select v.variant_id, v.product_id, v.sku, v.name, p.category, v.unit, v.is_measured, v.tracks_stock,
+                v.tax_profile_id, v.unit_cost, v.is_active
+         from variants v join products p using (product_id) where $1::uuid[] is null or v.variant_id = any($1)",
     )
     .bind(ids)
     .fetch_all(conn)
@@ -154,6 +160,7 @@ async fn variants(conn: &mut PgConnection, ids: Option<Vec<Uuid>>) -> Result<Vec
             product_id: row.product_id.into(),
             sku: row.sku,
             name: row.name,
+            category: row.category,
             unit: row.unit,
             is_measured: row.is_measured,
             tracks_stock: row.tracks_stock,

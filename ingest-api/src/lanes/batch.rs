@@ -1,5 +1,7 @@
-//! One batch, one transaction: lock and read, decide, write, commit. Four round trips; two more where limits are to be
-//! judged.
+//! One batch, one transaction: lock and read, decide, write, commit. Four round trips; more where limits are to be judged,
+//! or coupons and counted promotions take part.
+
+use std::sync::Arc;
 
 use sqlx::{Executor, PgConnection};
 
@@ -8,11 +10,14 @@ use super::{Answer, Waiting};
 use crate::catalog_cache::CatalogCache;
 use crate::db;
 use crate::db::sales::Sold;
+use crate::pricing::Terms;
+use crate::pricing::snapshot::Snapshot;
 use crate::sales::acts;
 use crate::sales::decide::{Accepted, Decision, decide};
 use crate::sales::known::Known;
-use crate::sales::price::price_sale;
+use crate::sales::price::{Offered, offered};
 use crate::sales::refusal::Refusal;
+use crate::sales::types::ValidSale;
 
 /// What became of one sale of a committed batch.
 pub enum Verdict {
@@ -69,8 +74,9 @@ async fn work(
 ) -> Result<(Vec<Verdict>, bool), sqlx::Error> {
     let asked: Vec<_> = batch.iter().map(|waiting| (&waiting.offer.sale, waiting.offer.key.as_str())).collect();
     let mut known = db::locks::lock_and_read(conn, &asked).await?;
-    price_again(&known, catalog, batch).await?;
-    let offers = batch.iter().map(|waiting| (&waiting.offer.sale, waiting.offer.priced.as_ref().ok()));
+    let snapshot = price_again(&known, catalog, batch).await?;
+    lock_promotions(conn, &mut known, &snapshot, batch).await?;
+    let offers = batch.iter().map(|waiting| (&waiting.offer.sale, waiting.offer.offered.priced.as_ref().ok()));
     let wanted = acts::wanted(&known, offers);
     // One more round trip, for batches alone that have such acts.
     if !wanted.is_empty() {
@@ -78,13 +84,16 @@ async fn work(
     }
     let mut accepted: Vec<(usize, Accepted)> = Vec::new();
     let mut verdicts = Vec::with_capacity(batch.len());
-    for (index, waiting) in batch.iter().enumerate() {
-        let offer = &waiting.offer;
+    for (index, waiting) in batch.iter_mut().enumerate() {
+        let offer = &mut waiting.offer;
         if !known.last_seq.contains_key(&offer.sale.location_id()) {
             verdicts.push(Verdict::Busy);
             continue;
         }
-        verdicts.push(match decide(&mut known, &offer.sale, &offer.key, &offer.priced) {
+        if offer.offered.needs_terms {
+            offer.offered = on_terms(&known, &snapshot, &offer.sale);
+        }
+        verdicts.push(match decide(&mut known, &offer.sale, &offer.key, &offer.offered.priced) {
             Decision::Accept(sale) => {
                 let response = sale.response.clone();
                 accepted.push((index, *sale));
@@ -99,7 +108,7 @@ async fn work(
         .into_iter()
         .filter_map(|(index, accepted)| {
             let offer = &batch[index].offer;
-            let priced = offer.priced.as_ref().ok()?;
+            let priced = offer.offered.priced.as_ref().ok()?;
             Some(Sold { sale: &offer.sale, key: &offer.key, origin: &offer.origin, priced, accepted })
         })
         .collect();
@@ -107,25 +116,52 @@ async fn work(
         return Ok((verdicts, false));
     }
     db::sales::insert_acts(conn, &sold, &known).await?;
+    db::promotions::insert_uses(conn, &sold, known.epoch, known.recorded_at).await?;
     db::sales::insert(conn, &sold, &known).await?;
     Ok((verdicts, true))
 }
 
-/// A sale priced from another catalog than the one under the lock is priced again, also one that was refused.
-async fn price_again(known: &Known, catalog: &CatalogCache, batch: &mut [Waiting]) -> Result<(), sqlx::Error> {
-    let current = (known.catalog_version, known.epoch);
-    if batch.iter().all(|waiting| waiting.offer.priced_at == current) {
+/// Coupons that the sales name and promotions that count, locked last: for batches alone whose prices depend on them.
+async fn lock_promotions(
+    conn: &mut PgConnection,
+    known: &mut Known,
+    snapshot: &Snapshot,
+    batch: &[Waiting],
+) -> Result<(), sqlx::Error> {
+    let asking = batch.iter().filter(|waiting| waiting.offer.offered.needs_terms).map(|waiting| &waiting.offer.sale);
+    if asking.clone().next().is_none() {
         return Ok(());
     }
+    let (codes, counted) = db::promotions::wanted(asking, &snapshot.promotions);
+    known.promoted = db::promotions::lock_and_read(conn, &codes, &counted).await?;
+    Ok(())
+}
+
+/// What the sale costs under the locks, after the sales before it. A coupon that does not hold refuses it.
+fn on_terms(known: &Known, snapshot: &Snapshot, sale: &ValidSale) -> Offered {
+    match known.promoted.terms(&sale.cart) {
+        Ok(terms) => offered(snapshot, sale, &terms),
+        Err(refusal) => Offered { priced: Err(refusal), needs_terms: true },
+    }
+}
+
+/// A sale priced from another catalog than the one under the lock is priced again, also one that was refused. The catalog
+/// under the lock.
+async fn price_again(
+    known: &Known,
+    catalog: &CatalogCache,
+    batch: &mut [Waiting],
+) -> Result<Arc<Snapshot>, sqlx::Error> {
+    let current = (known.catalog_version, known.epoch);
     let mut snapshot = catalog.current();
     if (snapshot.version, snapshot.epoch) != current {
         snapshot = catalog.refresh().await?;
     }
     for waiting in batch.iter_mut().filter(|waiting| waiting.offer.priced_at != current) {
-        waiting.offer.priced = price_sale(&snapshot, &waiting.offer.sale);
+        waiting.offer.offered = offered(&snapshot, &waiting.offer.sale, &Terms::default());
         waiting.offer.priced_at = (snapshot.version, snapshot.epoch);
     }
-    Ok(())
+    Ok(snapshot)
 }
 
 fn class(error: &sqlx::Error) -> Option<String> {

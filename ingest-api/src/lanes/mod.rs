@@ -22,8 +22,7 @@ use self::connection::LaneConnection;
 use crate::catalog_cache::CatalogCache;
 use crate::db::sales::Origin;
 use crate::error::ApiError;
-use crate::sales::price::PricedSale;
-use crate::sales::refusal::Refusal;
+use crate::sales::price::Offered;
 use crate::sales::types::ValidSale;
 
 /// Most sales of one transaction.
@@ -70,7 +69,7 @@ pub struct Offer {
     pub origin: Origin,
     /// Catalog version and epoch it was priced from.
     pub priced_at: (i64, i64),
-    pub priced: Result<PricedSale, Refusal>,
+    pub offered: Offered,
 }
 
 /// A sale in its lane.

@@ -1,29 +1,35 @@
 //! Pure: what a cart costs. One entry point, [`price`], serves the quote, the commit and the check of a replay.
 //!
-//! Order of computation: extended price, line discounts, base, taxes, total. Every figure has one rounding
-//! step, in the mode of the location, and every step is in the trace.
+//! Order of computation: extended price, line discounts, promotions, the discount on the order, base, taxes, total. Every
+//! figure has one rounding step, in the mode of the location, and every step is in the trace.
 
+mod lines;
+mod order;
+pub mod promotions;
 pub mod ratio;
 pub mod snapshot;
 pub mod tax;
 pub mod tender;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod trace;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
-use schemas::ids::{LocationId, VariantId};
-use schemas::money::{self, Overflow, QTY_SCALE, RoundingMode, storable};
+use schemas::ids::{CustomerId, LocationId, VariantId, derived_id};
+use schemas::money::{Overflow, QTY_SCALE, storable};
 use uuid::Uuid;
 
 use crate::error::FieldProblem;
+use lines::{Extended, extend, find};
+use promotions::{Circumstances, Outcome, Usage};
 use ratio::Ratio;
-use snapshot::{Location, Snapshot, Tax, Variant};
+use snapshot::{Location, Snapshot, Variant};
 use tax::{LineTax, TaxedLine, sum, taxes_of};
-use trace::{Step, Trace};
+use trace::Trace;
 
 /// Most lines of a document.
 pub const LINES_MAX: usize = 1_000;
@@ -36,7 +42,21 @@ pub struct Cart {
     pub location_id: LocationId,
     pub currency: String,
     pub occurred_at: DateTime<Utc>,
+    pub customer_id: Option<CustomerId>,
     pub lines: Vec<CartLine>,
+    /// On what promotions leave of all lines together.
+    pub order_discount: Option<Discount>,
+    /// Codes as they are stored: upper case, letters and digits alone.
+    pub coupons: Vec<String>,
+}
+
+/// What is known beside the catalog of what a cart names: under the locks of the sale, or a moment before.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Terms {
+    /// Good coupons of the cart: the code by the promotion that it opens.
+    pub coupons: HashMap<Uuid, String>,
+    /// What promotions with a budget or a limit of uses have given.
+    pub usage: HashMap<Uuid, Usage>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -87,6 +107,13 @@ impl Discount {
             Discount::Amount { .. } => "amount",
         }
     }
+    /// What it takes off `base`, before rounding.
+    fn exact(&self, base: i64) -> Result<Ratio, Overflow> {
+        match self {
+            Discount::Percent { percent, .. } => Ratio::of(*percent).times(Ratio { num: base.into(), den: 100 }),
+            Discount::Amount { amount_minor, .. } => Ok(Ratio::whole(*amount_minor)),
+        }
+    }
 }
 
 impl Override {
@@ -115,6 +142,8 @@ pub struct Priced {
     pub discount_minor: i64,
     pub tax_minor: i64,
     pub total_minor: i64,
+    /// What became of each active promotion.
+    pub promotions: Outcome,
     /// JSON array, see [`trace`].
     pub trace: String,
 }
@@ -128,7 +157,8 @@ pub struct PricedLine {
     pub unit_price_minor: i64,
     pub override_reason: Option<String>,
     pub extended_minor: i64,
-    pub discount: Option<PricedDiscount>,
+    /// In the order in which they were taken.
+    pub discounts: Vec<PricedDiscount>,
     pub discount_minor: i64,
     pub taxes: Vec<LineTax>,
     pub tax_minor: i64,
@@ -138,15 +168,28 @@ pub struct PricedLine {
     pub payable_minor: i64,
 }
 
-#[derive(Debug, Clone)]
+/// A discount, or a line's share of one.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PricedDiscount {
+    /// `percent` or `amount` on the line and `order_percent` or `order_amount` by hand, `promotion`.
     pub kind: &'static str,
-    pub reason: String,
+    pub promotion_id: Option<Uuid>,
+    /// Name of the promotion, or the reason given by hand.
+    pub name: Arc<str>,
     pub amount_minor: i64,
 }
 
-/// Every figure of `cart` by the catalog in `snapshot`, or each wrong place with a JSON pointer.
-pub fn price(snapshot: &Snapshot, cart: &Cart) -> Result<Priced, Vec<FieldProblem>> {
+impl PricedDiscount {
+    /// The promotion, or an id that follows from document and line, so that a replay names the same one.
+    pub fn id(&self, document: Uuid, line_no: i32) -> Uuid {
+        let line_no = if self.kind.starts_with("order_") { 0 } else { line_no };
+        self.promotion_id.unwrap_or_else(|| derived_id("discount", &format!("{document}:{line_no}")))
+    }
+}
+
+/// Every figure of `cart` by the catalog in `snapshot` and by `terms`, or each wrong place with a JSON pointer. Lines come in
+/// the order of their numbers, whatever the order in the cart.
+pub fn price(snapshot: &Snapshot, cart: &Cart, terms: &Terms) -> Result<Priced, Vec<FieldProblem>> {
     let Some(location) = snapshot.locations.get(&cart.location_id) else {
         return Err(vec![FieldProblem::new("/location_id", "unknown_location", "no such location")]);
     };
@@ -167,121 +210,22 @@ pub fn price(snapshot: &Snapshot, cart: &Cart) -> Result<Priced, Vec<FieldProble
     if !problems.is_empty() {
         return Err(problems);
     }
-    total(snapshot.version, location, found, trace)
-        .map_err(|Overflow| vec![FieldProblem::new("/lines", "overflow", "the amounts are out of range")])
-}
-
-/// Where in the line, code, message.
-type LineProblem = (&'static str, &'static str, String);
-
-/// What the catalog says about a line at the time of the sale.
-struct Found<'a> {
-    variant: &'a Arc<Variant>,
-    taxes: &'a [Tax],
-    price: &'a snapshot::Price,
-}
-
-fn find<'a>(
-    snapshot: &'a Snapshot,
-    cart: &Cart,
-    location: &Location,
-    line: &CartLine,
-) -> Result<Found<'a>, LineProblem> {
-    let Some(variant) = snapshot.variants.get(&line.variant_id) else {
-        return Err(("/variant_id", "unknown_variant", "no such variant".to_owned()));
+    // Shares go to the earlier line where they are equal: earlier by its number.
+    found.sort_by_key(|line| line.line_no);
+    let overflow = |Overflow| vec![FieldProblem::new("/lines", "overflow", "the amounts are out of range")];
+    let around = Circumstances {
+        location,
+        occurred_at: cart.occurred_at,
+        customer_id: cart.customer_id.map(Into::into),
+        coupons: &terms.coupons,
+        usage: &terms.usage,
     };
-    if !variant.is_active {
-        return Err(("/variant_id", "inactive_variant", format!("{} is not sold any more", variant.sku)));
+    let promotions = order::promote(snapshot, &mut found, &around, &mut trace).map_err(overflow)?;
+    if let Some(discount) = &cart.order_discount {
+        order::discount(discount, &mut found, location.rounding_mode, &mut trace).map_err(|problem| vec![problem])?;
     }
-    if !variant.is_measured && line.qty % QTY_SCALE != 0 {
-        return Err(("/qty", "fractional_piece", format!("{} is sold by the piece", variant.sku)));
-    }
-    let Some(price) = snapshot.price_at(line.variant_id, cart.location_id, &location.currency, cart.occurred_at) else {
-        return Err(("/variant_id", "no_price", format!("{} has no price there at that time", variant.sku)));
-    };
-    let profile = snapshot.tax_profiles.get(&variant.tax_profile_id);
-    let Some(taxes) = profile.and_then(|profile| profile.taxes_at(cart.occurred_at)) else {
-        return Err(("/variant_id", "no_tax_rate", format!("{} has no tax rate at that time", variant.sku)));
-    };
-    Ok(Found { variant, taxes, price })
-}
-
-/// A line before its taxes.
-struct Extended<'a> {
-    found: Found<'a>,
-    line_no: i32,
-    qty: i64,
-    unit_price_minor: i64,
-    override_reason: Option<String>,
-    extended_minor: i64,
-    discount: Option<PricedDiscount>,
-    discount_minor: i64,
-}
-
-/// Extended price and line discount.
-fn extend<'a>(
-    found: Found<'a>,
-    line: &CartLine,
-    location: &Location,
-    trace: &mut Trace,
-) -> Result<Extended<'a>, LineProblem> {
-    let mode = location.rounding_mode;
-    let overflow = |Overflow| ("/qty", "overflow", "price times quantity is out of range".to_owned());
-    let (rule, exact, unit_price_minor) = match &line.override_ {
-        Some(Override::LineAmount { amount_minor, .. }) => {
-            let unit = money::round(i128::from(*amount_minor) * i128::from(QTY_SCALE), line.qty.into(), mode);
-            ("imported_amount", Ratio::whole(*amount_minor), unit.and_then(storable).map_err(overflow)?)
-        }
-        Some(Override::UnitPrice { unit_price_minor, .. }) => {
-            ("overridden_price", times_qty(*unit_price_minor, line.qty), *unit_price_minor)
-        }
-        None => ("price", times_qty(found.price.amount_minor, line.qty), found.price.amount_minor),
-    };
-    let extended_minor = exact.round(mode).and_then(storable).map_err(overflow)?;
-    let id = Some(found.price.price_id);
-    let (base, result) = (unit_price_minor, extended_minor);
-    trace.push(Step { line: line.line_no, rule, id, base, exact, mode, result, shares: &[] });
-    let discount = match &line.discount {
-        None => None,
-        Some(discount) => Some(discounted(discount, extended_minor, line.line_no, mode, trace)?),
-    };
-    Ok(Extended {
-        found,
-        line_no: line.line_no,
-        qty: line.qty,
-        unit_price_minor,
-        override_reason: line.override_.as_ref().map(|override_| override_.reason().to_owned()),
-        extended_minor,
-        discount_minor: discount.as_ref().map_or(0, |discount| discount.amount_minor),
-        discount,
-    })
-}
-
-fn times_qty(price_minor: i64, qty: i64) -> Ratio {
-    Ratio { num: i128::from(price_minor) * i128::from(qty), den: QTY_SCALE.into() }
-}
-
-fn discounted(
-    discount: &Discount,
-    base: i64,
-    line: i32,
-    mode: RoundingMode,
-    trace: &mut Trace,
-) -> Result<PricedDiscount, LineProblem> {
-    let overflow = |Overflow| ("/discount", "overflow", "the discount is out of range".to_owned());
-    let (rule, exact) = match discount {
-        Discount::Percent { percent, .. } => {
-            let part = Ratio::of(*percent).times(Ratio { num: 1, den: 100 }).map_err(overflow)?;
-            ("discount_percent", part.times(Ratio::whole(base)).map_err(overflow)?)
-        }
-        Discount::Amount { amount_minor, .. } => ("discount_amount", Ratio::whole(*amount_minor)),
-    };
-    let result = exact.round(mode).map_err(overflow)?;
-    if result > base {
-        return Err(("/discount", "discount_exceeds_line", format!("the line is worth {base}")));
-    }
-    trace.push(Step { line, rule, id: None, base, exact, mode, result, shares: &[] });
-    Ok(PricedDiscount { kind: discount.kind(), reason: discount.reason().to_owned(), amount_minor: result })
+    let priced = total(snapshot.version, location, found, trace).map_err(overflow)?;
+    Ok(Priced { promotions, ..priced })
 }
 
 /// Taxes of all lines together, then the header as the sum of the lines. A figure that not every store of the platform
@@ -299,7 +243,7 @@ fn total(
             profile: line.found.variant.tax_profile_id,
             taxes: line.found.taxes,
             is_price_inclusive: line.found.price.tax_inclusive,
-            amount_minor: line.extended_minor - line.discount_minor,
+            amount_minor: line.left_minor(),
         })
         .collect();
     let taxes = taxes_of(&taxed, location.rounding_mode, &mut trace)?;
@@ -319,6 +263,7 @@ fn total(
         tax_minor: column(|line| line.tax_minor)?,
         total_minor: column(|line| line.payable_minor)?,
         lines,
+        promotions: Outcome::default(),
         trace: trace.finish(),
     })
 }
@@ -327,7 +272,7 @@ fn finished(line: Extended<'_>, taxes: Vec<LineTax>) -> Result<PricedLine, Overf
     let all: Vec<i64> = taxes.iter().map(|tax| storable(tax.amount_minor)).collect::<Result<_, _>>()?;
     let added: Vec<i64> = taxes.iter().filter(|tax| !tax.is_inclusive).map(|tax| tax.amount_minor).collect();
     let (tax_minor, added_tax_minor) = (sum(&all)?, sum(&added)?);
-    let amount = line.extended_minor - line.discount_minor;
+    let amount = line.left_minor();
     let payable_minor = storable(amount.checked_add(added_tax_minor).ok_or(Overflow)?)?;
     Ok(PricedLine {
         line_no: line.line_no,
@@ -337,7 +282,7 @@ fn finished(line: Extended<'_>, taxes: Vec<LineTax>) -> Result<PricedLine, Overf
         unit_price_minor: line.unit_price_minor,
         override_reason: line.override_reason,
         extended_minor: line.extended_minor,
-        discount: line.discount,
+        discounts: line.discounts,
         discount_minor: line.discount_minor,
         taxes,
         tax_minor,
@@ -355,17 +300,12 @@ pub fn unit_shares(line: &PricedLine) -> String {
     }
     let n = (line.qty / QTY_SCALE).max(1);
     let share = |amount: i64| format!("[{},{}]", amount / n, amount % n);
-    let taxes: Vec<String> = line.taxes.iter().map(|tax| share(tax.amount_minor)).collect();
+    let all = |amounts: &mut dyn Iterator<Item = i64>| amounts.map(share).collect::<Vec<_>>().join(",");
     format!(
-        r#"{{"n":{n},"extended":{},"discount":{},"redemption":[0,0],"added_tax":{},"taxes":[{}]}}"#,
+        r#"{{"n":{n},"extended":{},"discounts":[{}],"redemption":[0,0],"added_tax":{},"taxes":[{}]}}"#,
         share(line.extended_minor),
-        share(line.discount_minor),
+        all(&mut line.discounts.iter().map(|discount| discount.amount_minor)),
         share(line.added_tax_minor),
-        taxes.join(",")
+        all(&mut line.taxes.iter().map(|tax| tax.amount_minor))
     )
-}
-
-/// Id of a line discount: derived, so that a replay names the same one.
-pub fn discount_id(document: Uuid, line_no: i32) -> Uuid {
-    schemas::ids::derived_id("discount", &format!("{document}:{line_no}"))
 }

@@ -10,6 +10,8 @@ use schemas::ids::{LocationId, ProductId, TaxProfileId, VariantId};
 use schemas::money::RoundingMode;
 use uuid::Uuid;
 
+use super::promotions::rule::Promotion;
+
 /// Everything a sale is priced and checked with, as of `version`.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
@@ -21,6 +23,8 @@ pub struct Snapshot {
     /// Price versions of a variant, in the order in which they win: latest `valid_from` first.
     pub prices: HashMap<VariantId, Arc<[Price]>>,
     pub tax_profiles: HashMap<TaxProfileId, Arc<TaxProfile>>,
+    /// By priority, then id: the order in which they apply.
+    pub promotions: Vec<Arc<Promotion>>,
 }
 
 #[derive(Debug, Clone)]
@@ -44,6 +48,8 @@ pub struct Variant {
     pub product_id: ProductId,
     pub sku: String,
     pub name: String,
+    /// Of its product; empty when it has none.
+    pub category: String,
     pub unit: String,
     pub is_measured: bool,
     pub tracks_stock: bool,

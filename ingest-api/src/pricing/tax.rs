@@ -123,7 +123,7 @@ fn contained_totals(lines: &[TaxedLine<'_>], mode: RoundingMode, trace: &mut Tra
         let base = sum(&gross)?;
         let exact = contained_part(&lines[members[0]])?.times(Ratio::whole(base))?;
         let result = exact.round(mode)?;
-        let shares = money::alloc(result, &gross);
+        let shares = handed(lines, members.iter().copied().zip(money::alloc(result, &gross)));
         trace.push(Step {
             line: 0,
             rule: "tax_contained",
@@ -134,11 +134,16 @@ fn contained_totals(lines: &[TaxedLine<'_>], mode: RoundingMode, trace: &mut Tra
             result,
             shares: &shares,
         });
-        for (index, share) in members.into_iter().zip(shares) {
+        for (index, (_, share)) in members.into_iter().zip(shares) {
             totals[index] = share;
         }
     }
     Ok(totals)
+}
+
+/// Shares with the numbers of their lines.
+fn handed(lines: &[TaxedLine<'_>], shares: impl Iterator<Item = (usize, i64)>) -> Vec<(i32, i64)> {
+    shares.map(|(index, share)| (lines[index].line_no, share)).collect()
 }
 
 /// The part of a gross amount that is contained tax: `R / (1 + R)`.
@@ -201,9 +206,10 @@ fn add_on_top(
     for OrderTax { tax_id, exact, members } in per_order {
         let bases: Vec<i64> = members.iter().map(|(_, _, base)| *base).collect();
         let (base, result) = (sum(&bases)?, exact.round(mode)?);
-        let shares = money::alloc(result, &bases);
+        let places = members.iter().map(|(index, _, _)| *index);
+        let shares = handed(lines, places.zip(money::alloc(result, &bases)));
         trace.push(Step { line: 0, rule: "tax_added", id: Some(tax_id), base, exact, mode, result, shares: &shares });
-        for ((index, at, _), share) in members.into_iter().zip(shares) {
+        for ((index, at, _), (_, share)) in members.into_iter().zip(shares) {
             by_line[index][at].amount_minor = share;
         }
     }

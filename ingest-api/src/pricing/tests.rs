@@ -3,8 +3,9 @@ use std::collections::HashMap;
 use chrono::NaiveTime;
 use proptest::prelude::*;
 use schemas::ids::{ProductId, TaxProfileId};
+use schemas::money::{self, RoundingMode};
 
-use super::snapshot::{Price, RateSet, TaxProfile};
+use super::snapshot::{Price, RateSet, Tax, TaxProfile};
 use super::*;
 
 const SHOP: LocationId = LocationId(Uuid::from_u128(1));
@@ -14,7 +15,7 @@ fn at(text: &str) -> DateTime<Utc> {
     text.parse().unwrap()
 }
 
-fn tax(n: u128, rate: &str) -> Tax {
+pub(crate) fn tax(n: u128, rate: &str) -> Tax {
     Tax {
         tax_id: Uuid::from_u128(n),
         name: format!("tax {n}").into(),
@@ -25,18 +26,18 @@ fn tax(n: u128, rate: &str) -> Tax {
         is_per_order: false,
     }
 }
-fn included(tax: Tax) -> Tax {
+pub(crate) fn included(tax: Tax) -> Tax {
     Tax { is_inclusive: true, ..tax }
 }
-fn compound(tax: Tax) -> Tax {
+pub(crate) fn compound(tax: Tax) -> Tax {
     Tax { is_compound: true, ..tax }
 }
-fn per_order(tax: Tax) -> Tax {
+pub(crate) fn per_order(tax: Tax) -> Tax {
     Tax { is_per_order: true, ..tax }
 }
 
 /// A shop with one variant per price, all under one profile.
-fn shop(mode: RoundingMode, taxes: Vec<Tax>, prices: &[i64]) -> Snapshot {
+pub(crate) fn shop(mode: RoundingMode, taxes: Vec<Tax>, prices: &[i64]) -> Snapshot {
     let profile = TaxProfileId(Uuid::from_u128(9));
     let is_inclusive = taxes.iter().any(|tax| tax.is_inclusive);
     let location = Location {
@@ -64,6 +65,7 @@ fn shop(mode: RoundingMode, taxes: Vec<Tax>, prices: &[i64]) -> Snapshot {
                 product_id: ProductId(variant_id.0),
                 sku: format!("SKU{index}"),
                 name: "thing".into(),
+                category: "things".into(),
                 unit: "piece".into(),
                 is_measured: false,
                 tracks_stock: true,
@@ -89,25 +91,34 @@ fn list_price(amount_minor: i64, tax_inclusive: bool) -> Price {
     }
 }
 
-fn variant(index: usize) -> VariantId {
+pub(crate) fn variant(index: usize) -> VariantId {
     VariantId(Uuid::from_u128(100 + index as u128))
 }
 
-fn line(index: usize, qty: i64) -> CartLine {
+pub(crate) fn line(index: usize, qty: i64) -> CartLine {
     CartLine { line_no: index as i32 + 1, variant_id: variant(index), qty, discount: None, override_: None }
 }
 
-fn cart(lines: Vec<CartLine>) -> Cart {
-    Cart { location_id: SHOP, currency: "EUR".into(), occurred_at: at(AT), lines }
+pub(crate) fn cart(lines: Vec<CartLine>) -> Cart {
+    Cart {
+        location_id: SHOP,
+        currency: "EUR".into(),
+        occurred_at: at(AT),
+        customer_id: None,
+        lines,
+        order_discount: None,
+        coupons: Vec::new(),
+    }
 }
 
 fn sold(snapshot: &Snapshot, qtys: &[i64]) -> Priced {
-    price(snapshot, &cart(qtys.iter().enumerate().map(|(index, qty)| line(index, *qty)).collect())).unwrap()
+    let lines = qtys.iter().enumerate().map(|(index, qty)| line(index, *qty)).collect();
+    price(snapshot, &cart(lines), &Terms::default()).unwrap()
 }
 
 /// What the pricing of this cart refuses: code and place of each finding.
 fn refused(snapshot: &Snapshot, lines: Vec<CartLine>) -> Vec<(&'static str, String)> {
-    let problems = price(snapshot, &cart(lines)).unwrap_err();
+    let problems = price(snapshot, &cart(lines), &Terms::default()).unwrap_err();
     problems.into_iter().map(|problem| (problem.code, problem.pointer)).collect()
 }
 
@@ -119,7 +130,10 @@ fn no_figure_goes_beyond_what_every_store_can_hold() {
     };
     // 900,000.00 a piece: the limit is reached with a million of them, and not passed.
     let snapshot = shop(RoundingMode::HalfEven, vec![tax(1, "0.19")], &[90_000_000, 100_000_000, 1_000_000_000_000]);
-    assert_eq!(price(&snapshot, &cart(vec![free(line(0, QTY_MAX))])).unwrap().subtotal_minor, money::FIGURE_MAX);
+    assert_eq!(
+        price(&snapshot, &cart(vec![free(line(0, QTY_MAX))]), &Terms::default()).unwrap().subtotal_minor,
+        money::FIGURE_MAX
+    );
     let qty = |index: usize| vec![("overflow", format!("/lines/{index}/qty"))];
     assert_eq!(refused(&snapshot, vec![free(line(1, QTY_MAX))]), qty(0));
     // A sum of lines, a tax on top, and a price for one unit made of the amount for a thousandth.
@@ -150,7 +164,7 @@ fn exclusive_tax_per_order_is_rounded_once_and_allocated() {
     assert_eq!(tax_amounts(&priced), [11, 10, 10]);
     assert_eq!(priced.total_minor, 376);
     assert!(
-        priced.trace.contains(r#""base":345,"exact":"4899/160","mode":"half_even","result":31,"shares":[11, 10, 10]"#)
+        priced.trace.contains(r#""base":345,"exact":"4899/160","mode":"half_even","result":31,"shares":[[1,11],[2,10],[3,10]]"#)
     );
 }
 
@@ -200,10 +214,30 @@ fn line_discounts_lower_the_base_of_the_tax() {
     let mut lines = vec![line(0, 3000), line(1, 1000)];
     lines[0].discount = Some(Discount::Amount { amount_minor: 299, reason: "dented".into() });
     lines[1].discount = Some(Discount::Percent { percent: "10.5".parse().unwrap(), reason: "staff".into() });
-    let priced = price(&snapshot, &cart(lines)).unwrap();
+    let priced = price(&snapshot, &cart(lines), &Terms::default()).unwrap();
     assert_eq!((priced.lines[0].payable_minor, priced.lines[1].payable_minor), (2701, 895));
-    assert!(unit_shares(&priced.lines[0]).contains(r#""n":3,"extended":[1000,0],"discount":[99,2]"#));
+    assert!(unit_shares(&priced.lines[0]).contains(r#""n":3,"extended":[1000,0],"discounts":[[99,2]]"#));
     assert_eq!(priced.discount_minor, 404);
+}
+
+#[test]
+fn a_discount_on_the_order_is_handed_to_the_lines_by_what_is_left_of_them() {
+    let snapshot = shop(RoundingMode::HalfEven, vec![tax(1, "0.1")], &[1000, 1000, 1000]);
+    let mut cart = cart(vec![line(2, 1000), line(0, 1000), line(1, 1000)]);
+    cart.lines[1].discount = Some(Discount::Amount { amount_minor: 400, reason: "dented".into() });
+    cart.order_discount = Some(Discount::Amount { amount_minor: 100, reason: "regular".into() });
+    let priced = price(&snapshot, &cart, &Terms::default()).unwrap();
+    let lines: Vec<_> = priced.lines.iter().map(|line| (line.line_no, line.discount_minor, line.tax_minor)).collect();
+    // 100 on 600, 1000, 1000: 23.08, 38.46, 38.46; the unit that is left goes to the larger fraction, then the earlier line.
+    assert_eq!(lines, [(1, 423, 58), (2, 39, 96), (3, 38, 96)]);
+    let ids: Vec<_> = priced.lines[0].discounts.iter().map(|it| (it.kind, it.id(Uuid::nil(), 1))).collect();
+    assert_eq!((ids[0].0, ids[1].0), ("amount", "order_amount"));
+    assert_ne!(ids[0].1, ids[1].1);
+    assert!(priced.trace.contains(r#""rule":"order_discount_amount","base":2600"#));
+    assert!(priced.trace.contains(r#""shares":[[1,23],[2,39],[3,38]]"#));
+    cart.order_discount = Some(Discount::Amount { amount_minor: 2601, reason: "regular".into() });
+    let problems = price(&snapshot, &cart, &Terms::default()).unwrap_err();
+    assert_eq!((problems[0].code, problems[0].pointer.as_str()), ("discount_exceeds_order", "/order_discount"));
 }
 
 #[test]
@@ -211,10 +245,10 @@ fn a_full_discount_has_no_tax_and_a_larger_one_is_refused() {
     let snapshot = shop(RoundingMode::HalfEven, vec![tax(1, "0.19")], &[1000]);
     let mut lines = vec![line(0, 1000)];
     lines[0].discount = Some(Discount::Percent { percent: 100.into(), reason: "gift".into() });
-    let priced = price(&snapshot, &cart(lines.clone())).unwrap();
+    let priced = price(&snapshot, &cart(lines.clone()), &Terms::default()).unwrap();
     assert_eq!((priced.tax_minor, priced.total_minor), (0, 0));
     lines[0].discount = Some(Discount::Amount { amount_minor: 1001, reason: "gift".into() });
-    let problems = price(&snapshot, &cart(lines)).unwrap_err();
+    let problems = price(&snapshot, &cart(lines), &Terms::default()).unwrap_err();
     assert_eq!((problems[0].code, problems[0].pointer.as_str()), ("discount_exceeds_line", "/lines/0/discount"));
 }
 
@@ -224,7 +258,7 @@ fn an_override_replaces_the_price_and_an_imported_line_carries_its_own_amount() 
     let mut lines = vec![line(0, 2000), line(1, 3000)];
     lines[0].override_ = Some(Override::UnitPrice { unit_price_minor: 800, reason: "match".into() });
     lines[1].override_ = Some(Override::LineAmount { amount_minor: 7, reason: "imported".into() });
-    let priced = price(&snapshot, &cart(lines)).unwrap();
+    let priced = price(&snapshot, &cart(lines), &Terms::default()).unwrap();
     assert_eq!((priced.lines[0].extended_minor, priced.lines[0].list_price_minor), (1600, 1000));
     assert_eq!((priced.lines[1].extended_minor, priced.lines[1].unit_price_minor), (7, 2));
 }
@@ -262,7 +296,8 @@ fn wrong_lines_are_all_named() {
     let snapshot = shop(RoundingMode::HalfEven, vec![tax(1, "0.2")], &[i64::MAX / 1000, 100]);
     let mut unknown = line(0, 1000);
     unknown.variant_id = VariantId::NIL;
-    let problems = price(&snapshot, &cart(vec![unknown, line(1, 1500), line(0, QTY_MAX)])).unwrap_err();
+    let problems =
+        price(&snapshot, &cart(vec![unknown, line(1, 1500), line(0, QTY_MAX)]), &Terms::default()).unwrap_err();
     let named: Vec<_> = problems.iter().map(|problem| (problem.pointer.as_str(), problem.code)).collect();
     assert_eq!(
         named,
@@ -273,10 +308,10 @@ fn wrong_lines_are_all_named() {
         ]
     );
     let two_big = vec![line(0, 1_000_000), line(0, 1_000_000)];
-    assert_eq!(price(&snapshot, &cart(two_big)).unwrap_err()[0].code, "overflow");
+    assert_eq!(price(&snapshot, &cart(two_big), &Terms::default()).unwrap_err()[0].code, "overflow");
 }
 
-fn any_tax() -> impl Strategy<Value = Tax> {
+pub(crate) fn any_tax() -> impl Strategy<Value = Tax> {
     (1u128..6, 0i64..3_000_000, any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
         |(id, micros, is_inclusive, is_compound, is_per_order)| {
             let rate = Decimal::new(micros, 7).round_dp(6);
@@ -301,7 +336,7 @@ proptest! {
             ..line(index, pieces * 1000)
         }).collect();
         let cart = cart(lines);
-        let priced = price(&snapshot, &cart).unwrap();
+        let priced = price(&snapshot, &cart, &Terms::default()).unwrap();
         let sum = |figure: fn(&PricedLine) -> i64| priced.lines.iter().map(figure).sum::<i64>();
         prop_assert_eq!(priced.subtotal_minor - priced.discount_minor + sum(|line| line.added_tax_minor), priced.total_minor);
         prop_assert_eq!(sum(|line| line.payable_minor), priced.total_minor);
@@ -314,6 +349,6 @@ proptest! {
         }
         prop_assert!(serde_json::from_str::<serde_json::Value>(&priced.trace).is_ok());
         // The quote and the commit call the same function: the same cart gives the same bytes.
-        prop_assert_eq!(format!("{:?}", price(&snapshot, &cart).unwrap()), format!("{priced:?}"));
+        prop_assert_eq!(format!("{:?}", price(&snapshot, &cart, &Terms::default()).unwrap()), format!("{priced:?}"));
     }
 }

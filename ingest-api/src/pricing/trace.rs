@@ -1,8 +1,8 @@
 //! The price trace: one entry per rounding or allocation step, so that every cent explains itself.
 //!
 //! A JSON array in the order of computation. `line` 0 is the document; `base` and `result` are minor
-//! units; `exact` is the rational that was rounded, in minor units; `shares` says how a document's figure
-//! was handed to its lines.
+//! units; `exact` is the rational that was rounded, in minor units; `shares` says how a figure of several lines was handed
+//! to them: `[line, share]` each.
 
 use std::fmt::Write;
 
@@ -21,7 +21,8 @@ pub struct Step<'a> {
     pub exact: Ratio,
     pub mode: RoundingMode,
     pub result: i64,
-    pub shares: &'a [i64],
+    /// Line and share, in the order in which they were allocated.
+    pub shares: &'a [(i32, i64)],
 }
 
 /// Writes steps as JSON while figures are computed; nothing in it needs escaping.
@@ -46,8 +47,12 @@ impl Trace {
             let _ = write!(self.0, r#","id":"{id}""#);
         }
         let _ = write!(self.0, r#","base":{base},"exact":"{exact}","mode":"{mode}","result":{result}"#);
+        for (place, (line, share)) in shares.iter().enumerate() {
+            let before = if place == 0 { ",\"shares\":[" } else { "," };
+            let _ = write!(self.0, "{before}[{line},{share}]");
+        }
         if !shares.is_empty() {
-            let _ = write!(self.0, r#","shares":{shares:?}"#);
+            self.0.push(']');
         }
         self.0.push('}');
     }

@@ -22,7 +22,8 @@ const ASKABLE_SECONDS: i64 = approvals::LIFETIME_SECONDS;
 
 /// The acts of a sale, each kind once. A line brought in with its amount from the books of before has none.
 pub fn of(sale: &ValidSale, priced: &PricedSale) -> Vec<(Permission, Extent)> {
-    if sale.cart.lines.iter().all(|line| line.discount.is_none() && line.override_.is_none()) {
+    let is_plain = |line: &CartLine| line.discount.is_none() && line.override_.is_none();
+    if sale.cart.order_discount.is_none() && sale.cart.lines.iter().all(is_plain) {
         return Vec::new();
     }
     let figures: HashMap<i32, &PricedLine> = priced.priced.lines.iter().map(|line| (line.line_no, line)).collect();
@@ -34,9 +35,10 @@ pub fn of(sale: &ValidSale, priced: &PricedSale) -> Vec<(Permission, Extent)> {
         .filter_map(|line| Some((line, *figures.get(&line.line_no)?)))
         .collect();
     let currency = &sale.cart.currency;
+    let by_hand = lines.iter().filter_map(|(line, figures)| discounted(line, figures));
     let kinds = [
         (Permission::OverridePrice, lines.iter().filter_map(|(line, figures)| overridden(line, figures)).collect()),
-        (Permission::DiscountLines, lines.iter().filter_map(|(line, figures)| discounted(line, figures)).collect()),
+        (Permission::DiscountLines, by_hand.chain(order_discount(sale, priced)).collect()),
     ];
     kinds.into_iter().filter_map(|(act, parts)| Some((act, whole(currency, parts)?))).collect()
 }
@@ -61,14 +63,30 @@ fn overridden(line: &CartLine, figures: &PricedLine) -> Option<Part> {
     Some(((difference * i128::from(line.qty) + scale - 1) / scale, share_ppm(difference, list)))
 }
 
-/// What comes off. The share of a percentage is the percentage, whatever its rounding made of a small line.
+/// What comes off by hand; promotions are nobody's act.
 fn discounted(line: &CartLine, figures: &PricedLine) -> Option<Part> {
-    let amount = i128::from(figures.discount_minor);
-    let share = match line.discount.as_ref()? {
+    let discount = line.discount.as_ref()?;
+    let given = figures.discounts.iter().filter(|it| it.kind == discount.kind()).map(|it| it.amount_minor);
+    Some(taken(discount, given.map(i128::from).sum(), figures.extended_minor.into()))
+}
+
+/// The discount on the order: a part of what all lines cost before it.
+fn order_discount(sale: &ValidSale, priced: &PricedSale) -> Option<Part> {
+    let discount = sale.cart.order_discount.as_ref()?;
+    let figures = &priced.priced;
+    let all = figures.lines.iter().flat_map(|line| &line.discounts).filter(|it| it.kind.starts_with("order_"));
+    let amount: i128 = all.map(|it| i128::from(it.amount_minor)).sum();
+    let before = i128::from(figures.subtotal_minor) - i128::from(figures.discount_minor) + amount;
+    (amount != 0).then(|| taken(discount, amount, before))
+}
+
+/// The share of a percentage is the percentage, whatever its rounding made of a small amount.
+fn taken(discount: &Discount, amount: i128, of: i128) -> Part {
+    let share = match discount {
         Discount::Percent { percent, .. } => (*percent * Decimal::from(10_000)).ceil().to_i64().unwrap_or(i64::MAX),
-        Discount::Amount { .. } => share_ppm(amount, i128::from(figures.extended_minor)),
+        Discount::Amount { .. } => share_ppm(amount, of),
     };
-    Some((amount, share))
+    (amount, share)
 }
 
 /// What the acts of these sales are counted with.

@@ -9,7 +9,8 @@ use schemas::time::Timestamp;
 
 use super::hash;
 use super::types::{
-    Card, DiscountKind, NewLine, NewQuote, NewSale, NewTender, Tender, TenderKind, ValidSale, cart_line,
+    Card, DiscountKind, NewDiscount, NewLine, NewQuote, NewSale, NewTender, Tender, TenderKind, ValidSale, cart_line,
+    discount,
 };
 use crate::approvals::{Presented, TOKEN_CHARS_MAX};
 use crate::checks::decimal;
@@ -28,6 +29,7 @@ const REASON_CHARS_MAX: usize = 40;
 /// Reason of an amount that is brought in, and of nothing else.
 const IMPORTED: &str = "imported";
 const NUMBER_MAX: i64 = 1_000_000_000_000;
+const COUPONS_MAX: usize = 10;
 
 /// What is wrong with one body.
 #[derive(Default)]
@@ -63,6 +65,8 @@ pub fn valid_sale(new: NewSale, terminal_id: TerminalId, now: DateTime<Utc>) -> 
     findings.that(is_storable, at("/sent_at"), "must lie between 1900 and 2299");
     check_instant(&mut findings, new.occurred_at, now);
     check_lines(&mut findings, &new.lines);
+    check_discount(&mut findings, new.order_discount.as_ref(), || "/order_discount".to_owned());
+    let coupons = coupons(&mut findings, &new.coupons);
     check_tenders(&mut findings, &new.tenders);
     let is_short = new.approval.as_ref().is_none_or(|text| text.len() <= TOKEN_CHARS_MAX);
     findings.that(is_short, at("/approval"), "is longer than any approval");
@@ -83,7 +87,10 @@ pub fn valid_sale(new: NewSale, terminal_id: TerminalId, now: DateTime<Utc>) -> 
             location_id: LocationId(new.location_id),
             currency: new.currency,
             occurred_at: micros(new.occurred_at),
+            customer_id: new.customer_id.map(Into::into),
             lines: new.lines.iter().map(cart_line).collect(),
+            order_discount: new.order_discount.as_ref().and_then(discount),
+            coupons,
         },
         tenders: new.tenders.into_iter().map(tender).collect(),
         total_minor: new.total_minor,
@@ -100,6 +107,8 @@ pub fn valid_quote(new: NewQuote, currency: &str, now: DateTime<Utc>) -> Result<
     let occurred_at = new.occurred_at.unwrap_or(now);
     check_instant(&mut findings, occurred_at, now);
     check_lines(&mut findings, &new.lines);
+    check_discount(&mut findings, new.order_discount.as_ref(), || "/order_discount".to_owned());
+    let coupons = coupons(&mut findings, &new.coupons);
     if !findings.0.is_empty() {
         return Err(findings.0);
     }
@@ -107,7 +116,10 @@ pub fn valid_quote(new: NewQuote, currency: &str, now: DateTime<Utc>) -> Result<
         location_id: LocationId(new.location_id),
         currency: new.currency.unwrap_or_else(|| currency.to_owned()),
         occurred_at: micros(occurred_at),
+        customer_id: new.customer_id.map(Into::into),
         lines: new.lines.iter().map(cart_line).collect(),
+        order_discount: new.order_discount.as_ref().and_then(discount),
+        coupons,
     })
 }
 
@@ -133,14 +145,39 @@ fn check_lines(findings: &mut Findings, lines: &[NewLine]) {
         findings.that((1..=LINES_MAX as i32).contains(&line.line_no), at("line_no"), "must be 1 to 1000");
         findings.that(seen.insert(line.line_no), at("line_no"), "stands twice in the document");
         findings.that((1..=QTY_MAX).contains(&line.qty), at("qty"), "must be 1 to 1000000000 thousandths");
-        check_discount(findings, line, index);
+        check_discount(findings, line.discount.as_ref(), || format!("/lines/{index}/discount"));
         check_override(findings, line, index);
     }
 }
 
-fn check_discount(findings: &mut Findings, line: &NewLine, index: usize) {
-    let Some(discount) = &line.discount else { return };
-    let at = |field: &'static str| move || format!("/lines/{index}/discount/{field}");
+/// Coupons in their one spelling: upper case, without spaces and dashes.
+fn coupons(findings: &mut Findings, given: &[String]) -> Vec<String> {
+    findings.that(given.len() <= COUPONS_MAX, || "/coupons".to_owned(), "must hold at most 10 codes");
+    let mut all = Vec::new();
+    for (index, text) in given.iter().enumerate().take(COUPONS_MAX) {
+        let code = coupon_code(text);
+        let at = || format!("/coupons/{index}");
+        findings.that(code.is_some(), at, "must be a code of 4 to 40 letters and digits");
+        findings.that(code.as_ref().is_none_or(|code| !all.contains(code)), at, "stands twice in the document");
+        all.extend(code);
+    }
+    all
+}
+
+/// The one spelling of a coupon's code; None for what is none.
+pub fn coupon_code(text: &str) -> Option<String> {
+    let plain = text.chars().filter(|char| !matches!(char, ' ' | '-')).map(|char| char.to_ascii_uppercase());
+    let code: String = plain.take(41).collect();
+    let is_code = (4..=40).contains(&code.len()) && code.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    is_code.then_some(code)
+}
+
+fn check_discount(findings: &mut Findings, given: Option<&NewDiscount>, place: impl Fn() -> String) {
+    let Some(discount) = given else { return };
+    let at = |field: &'static str| {
+        let place = place();
+        move || format!("{place}/{field}")
+    };
     findings.reason(&discount.reason, at("reason"));
     match discount.kind {
         DiscountKind::Percent => {

@@ -148,6 +148,7 @@ fn accept(
     let (movements, is_oversold) = move_stock(known, location, priced);
     let entries = give_points(known, sale, priced);
     acts::count(known, sale, priced, &acts);
+    known.promoted.count(&priced.priced.promotions.given);
     let is_over = acts.iter().any(|act| act.standing == Standing::OverLimit);
     let flags: Vec<_> = [(is_oversold, "oversold"), (is_stale, "stale_lease"), (is_over, "over_limit")]
         .into_iter()

@@ -11,7 +11,7 @@ use super::hash::{HASH_VERSION, hex};
 use super::price::PricedSale;
 use super::types::{Tender, ValidSale};
 use crate::db::outbox::Act;
-use crate::pricing::{PricedLine, discount_id};
+use crate::pricing::PricedLine;
 
 /// Cause type of everything a document does.
 pub const CAUSE_DOCUMENT: &str = "document";
@@ -87,10 +87,10 @@ fn document(sale: &ValidSale, priced: &PricedSale, accepted: &Accepted, stamp: S
 }
 
 fn document_line(sale: &ValidSale, line: &PricedLine) -> DocumentLine {
-    let discounts = line.discount.iter().map(|discount| LineDiscount {
-        discount_id: discount_id(sale.document_id.0, line.line_no).to_string(),
+    let discounts = line.discounts.iter().map(|discount| LineDiscount {
+        discount_id: discount.id(sale.document_id.0, line.line_no).to_string(),
         kind: discount.kind.to_owned(),
-        name: discount.reason.clone(),
+        name: discount.name.to_string(),
         amount_minor: discount.amount_minor,
     });
     let taxes = line.taxes.iter().map(|tax| LineTax {

@@ -30,16 +30,23 @@ struct Canonical<'a> {
     occurred_at_micros: i64,
     currency: &'a str,
     lines: Vec<CanonicalLine<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    order_discount: Option<CanonicalDiscount<'a>>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    coupons: &'a [String],
     tenders: Vec<(&'static str, i64, Option<[&'a str; 4]>)>,
     total_minor: i64,
 }
+
+/// Kind, percentage or amount, reason.
+type CanonicalDiscount<'a> = (&'static str, String, &'a str);
 
 #[derive(Serialize)]
 struct CanonicalLine<'a> {
     line_no: i32,
     variant_id: Uuid,
     qty: i64,
-    discount: Option<(&'static str, String, &'a str)>,
+    discount: Option<CanonicalDiscount<'a>>,
     #[serde(rename = "override")]
     override_: Option<(&'static str, i64, &'a str)>,
 }
@@ -60,6 +67,8 @@ pub fn content_hash(sale: &ValidSale) -> [u8; 32] {
         occurred_at_micros: Timestamp::from(sale.cart.occurred_at).0,
         currency: &sale.cart.currency,
         lines: sale.cart.lines.iter().map(canonical_line).collect(),
+        order_discount: sale.cart.order_discount.as_ref().map(canonical_discount),
+        coupons: &sale.cart.coupons,
         tenders: sale.tenders.iter().map(canonical_tender).collect(),
         total_minor: sale.total_minor,
     };
@@ -75,18 +84,20 @@ fn canonical_line(line: &CartLine) -> CanonicalLine<'_> {
         line_no: line.line_no,
         variant_id: line.variant_id.0,
         qty: line.qty,
-        discount: line.discount.as_ref().map(|discount| {
-            let amount = match discount {
-                Discount::Percent { percent, .. } => percent.to_string(),
-                Discount::Amount { amount_minor, .. } => amount_minor.to_string(),
-            };
-            (discount.kind(), amount, discount.reason())
-        }),
+        discount: line.discount.as_ref().map(canonical_discount),
         override_: line.override_.as_ref().map(|given| match given {
             Override::UnitPrice { unit_price_minor, reason } => ("unit_price", *unit_price_minor, reason.as_str()),
             Override::LineAmount { amount_minor, reason } => ("amount", *amount_minor, reason.as_str()),
         }),
     }
+}
+
+fn canonical_discount(discount: &Discount) -> CanonicalDiscount<'_> {
+    let amount = match discount {
+        Discount::Percent { percent, .. } => percent.to_string(),
+        Discount::Amount { amount_minor, .. } => amount_minor.to_string(),
+    };
+    (discount.kind(), amount, discount.reason())
 }
 
 fn canonical_tender(tender: &Tender) -> (&'static str, i64, Option<[&str; 4]>) {
@@ -99,10 +110,7 @@ fn canonical_tender(tender: &Tender) -> (&'static str, i64, Option<[&str; 4]>) {
 /// Audit and reconciliation compare it; it can be made again from the stored rows.
 pub fn document_digest(priced: &Priced, tenders: &[Tender]) -> [u8; 32] {
     let mut text = Vec::with_capacity(96 * priced.lines.len() + 32 * tenders.len());
-    // Stored rows know their number only, not the order in which the till sent them.
-    let mut lines: Vec<_> = priced.lines.iter().collect();
-    lines.sort_unstable_by_key(|line| line.line_no);
-    for line in lines {
+    for line in &priced.lines {
         // Writing into memory cannot fail.
         let _ = writeln!(
             text,

@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 use schemas::ids::{AccountId, CustomerId, DocumentId, LocationId, ProgramId, TerminalId, UserId, VariantId};
 use uuid::Uuid;
 
+use super::coupons::Promoted;
 use crate::access::{Granted, Permission, RoleName, role_names};
 use crate::db::limits::Found;
 use crate::limits::{Limits, Mode, Rule};
@@ -33,6 +34,8 @@ pub struct Known {
     pub keys: HashMap<(TerminalId, String), [u8; 32]>,
     /// What the acts of the batch are judged by.
     pub limits: Found,
+    /// Coupons and counted promotions of the batch.
+    pub promoted: Promoted,
 }
 
 impl Known {

@@ -2,8 +2,10 @@
 
 pub mod acts;
 pub mod check;
+pub mod coupons;
 pub mod decide;
 pub mod events;
+pub mod explain;
 pub mod hash;
 pub mod known;
 pub mod price;

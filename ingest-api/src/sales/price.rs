@@ -3,7 +3,7 @@
 use crate::business_day::{BusinessMoment, business_moment};
 use crate::pricing::snapshot::Snapshot;
 use crate::pricing::tender::{Settled, TenderProblem, settle};
-use crate::pricing::{Priced, price};
+use crate::pricing::{Priced, Terms, price};
 use crate::sales::refusal::Refusal;
 use crate::sales::response::quote_body;
 use crate::sales::types::ValidSale;
@@ -16,9 +16,27 @@ pub struct PricedSale {
     pub moment: BusinessMoment,
 }
 
-/// Prices and settles `sale` by `snapshot`. A total that differs is refused with the quote.
-pub fn price_sale(snapshot: &Snapshot, sale: &ValidSale) -> Result<PricedSale, Refusal> {
-    let priced = price(snapshot, &sale.cart).map_err(Refusal::fields)?;
+/// What pricing says of a sale.
+#[derive(Debug, Clone)]
+pub struct Offered {
+    pub priced: Result<PricedSale, Refusal>,
+    /// Coupons, or what promotions gave so far, decide about its price: it is priced again under their locks.
+    pub needs_terms: bool,
+}
+
+/// Prices and settles `sale` by `snapshot` and `terms`.
+pub fn offered(snapshot: &Snapshot, sale: &ValidSale, terms: &Terms) -> Offered {
+    match price(snapshot, &sale.cart, terms).map_err(Refusal::fields) {
+        Err(refusal) => Offered { priced: Err(refusal), needs_terms: !sale.cart.coupons.is_empty() },
+        Ok(priced) => {
+            let needs_terms = priced.promotions.is_counted || !sale.cart.coupons.is_empty();
+            Offered { priced: settled(priced, sale), needs_terms }
+        }
+    }
+}
+
+/// A total that differs is refused with the quote.
+fn settled(priced: Priced, sale: &ValidSale) -> Result<PricedSale, Refusal> {
     let location = &priced.location;
     if !location.is_active {
         return Err(Refusal::field("/location_id", "inactive_location", "the location does not sell any more"));

@@ -6,7 +6,8 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::types::{Receipt, ValidSale};
-use crate::pricing::{Priced, PricedLine};
+use crate::pricing::promotions::{Given, Reason, Skipped};
+use crate::pricing::{Priced, PricedDiscount, PricedLine};
 
 /// A committed sale.
 #[derive(Debug, Serialize, ToSchema)]
@@ -54,6 +55,9 @@ pub struct Figures<'a> {
     pub currency: &'a str,
     pub rounding_mode: &'static str,
     pub lines: Vec<LineBody<'a>>,
+    /// In the order in which they were applied.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub promotions: Vec<PromotionBody<'a>>,
     pub subtotal_minor: i64,
     pub discount_minor: i64,
     pub tax_minor: i64,
@@ -73,14 +77,50 @@ pub struct LineBody<'a> {
     pub unit_price_minor: i64,
     pub override_reason: Option<&'a str>,
     pub extended_minor: i64,
+    /// In the order in which they were taken; their sum is `discount_minor`.
+    pub discounts: Vec<DiscountBody<'a>>,
     pub discount_minor: i64,
-    pub discount_reason: Option<&'a str>,
     pub taxes: Vec<TaxBody<'a>>,
     pub tax_minor: i64,
     /// The part of the tax that is added to the price.
     pub added_tax_minor: i64,
     pub net_minor: i64,
     pub payable_minor: i64,
+}
+
+/// A discount, or the line's share of one.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DiscountBody<'a> {
+    /// By hand `percent` and `amount` on the line, `order_percent` and `order_amount` on the order; `promotion`.
+    #[schema(example = "promotion")]
+    pub kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub promotion_id: Option<Uuid>,
+    /// Name of the promotion, or the reason given by hand.
+    pub name: &'a str,
+    pub amount_minor: i64,
+}
+
+/// A promotion that applies to the cart.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct PromotionBody<'a> {
+    pub promotion_id: Uuid,
+    pub name: &'a str,
+    pub amount_minor: i64,
+    /// The coupon that opened it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub coupon: Option<&'a str>,
+}
+
+/// A promotion that does not apply, and why not.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct NotAppliedBody<'a> {
+    pub promotion_id: Uuid,
+    pub name: &'a str,
+    pub reason: Reason,
+    /// The promotion of the same group that applies.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub blocked_by: Option<Uuid>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -110,6 +150,8 @@ pub struct QuoteBody<'a> {
     pub location_id: Uuid,
     pub occurred_at: String,
     pub catalog_version: i64,
+    /// Every other active promotion, and why not.
+    pub promotions_not_applied: Vec<NotAppliedBody<'a>>,
     #[serde(flatten)]
     pub figures: Figures<'a>,
     /// One entry per rounding step, see the API guide.
@@ -127,6 +169,7 @@ impl<'a> Figures<'a> {
             currency: &priced.location.currency,
             rounding_mode: priced.location.rounding_mode.as_str(),
             lines: priced.lines.iter().map(line_body).collect(),
+            promotions: priced.promotions.given.iter().map(promotion_body).collect(),
             subtotal_minor: priced.subtotal_minor,
             discount_minor: priced.discount_minor,
             tax_minor: priced.tax_minor,
@@ -157,13 +200,40 @@ fn line_body(line: &PricedLine) -> LineBody<'_> {
         unit_price_minor: line.unit_price_minor,
         override_reason: line.override_reason.as_deref(),
         extended_minor: line.extended_minor,
+        discounts: line.discounts.iter().map(discount_body).collect(),
         discount_minor: line.discount_minor,
-        discount_reason: line.discount.as_ref().map(|discount| discount.reason.as_str()),
         taxes: taxes.collect(),
         tax_minor: line.tax_minor,
         added_tax_minor: line.added_tax_minor,
         net_minor: line.net_minor,
         payable_minor: line.payable_minor,
+    }
+}
+
+fn discount_body(discount: &PricedDiscount) -> DiscountBody<'_> {
+    DiscountBody {
+        kind: discount.kind,
+        promotion_id: discount.promotion_id,
+        name: &discount.name,
+        amount_minor: discount.amount_minor,
+    }
+}
+
+fn promotion_body(given: &Given) -> PromotionBody<'_> {
+    PromotionBody {
+        promotion_id: given.promotion_id,
+        name: &given.name,
+        amount_minor: given.amount_minor,
+        coupon: given.coupon.as_deref(),
+    }
+}
+
+fn not_applied(skipped: &Skipped) -> NotAppliedBody<'_> {
+    NotAppliedBody {
+        promotion_id: skipped.promotion_id,
+        name: &skipped.name,
+        reason: skipped.reason,
+        blocked_by: skipped.blocked_by,
     }
 }
 
@@ -192,6 +262,7 @@ pub fn quote_body(priced: &Priced, occurred_at: DateTime<Utc>) -> QuoteBody<'_> 
         occurred_at: instant(occurred_at),
         catalog_version: priced.catalog_version,
         figures: Figures::of(priced),
+        promotions_not_applied: priced.promotions.skipped.iter().map(not_applied).collect(),
         trace: serde_json::from_str(&priced.trace).unwrap_or_default(),
     }
 }

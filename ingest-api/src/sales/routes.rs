@@ -10,7 +10,8 @@ use utoipa::IntoParams;
 use uuid::Uuid;
 
 use super::check::{valid_quote, valid_sale};
-use super::price::price_sale;
+use super::explain::explain;
+use super::price::offered;
 use super::refusal::Refusal;
 use super::response::quote_body;
 use super::types::{NewQuote, NewSale, ValidSale};
@@ -19,12 +20,15 @@ use crate::app::AppState;
 use crate::approvals::Presented;
 use crate::checks::Checks;
 use crate::context::Context;
+use crate::db::promotions;
 use crate::db::sales::{self as db, Origin};
+use crate::edits::json_response;
 use crate::error::ApiError;
 use crate::extract::{Body, IdempotencyKey, Params, PathId, Valid};
 use crate::lanes::{Answer, Offer};
 use crate::page;
-use crate::pricing::price;
+use crate::pricing::snapshot::Snapshot;
+use crate::pricing::{Terms, price};
 
 const LIST: &str = "sales";
 
@@ -54,7 +58,7 @@ pub async fn create_sale(
     let snapshot = app.catalog.current();
     // Also a refusal goes through the lane: its twin may be stored, or the catalog newer than the one here.
     let offer = Offer {
-        priced: price_sale(&snapshot, &sale),
+        offered: offered(&snapshot, &sale, &Terms::default()),
         priced_at: (snapshot.version, snapshot.epoch),
         key: key.0,
         origin: Origin { request_id: context.request_id, trace_parent: context.trace_parent, address: context.address },
@@ -84,21 +88,26 @@ pub async fn create_quote(
     let location_id = LocationId(new.location_id);
     access.require_named(location_id)?;
     let known = app.catalog.current();
-    let answer = quote(&known, new.clone());
+    let answer = quote(&app, &known, new.clone()).await;
     if let Ok(body) = answer {
         return Ok(json(StatusCode::OK, body));
     }
     // What is unknown here may have been made on another node a moment ago.
     let newest = app.catalog.refresh().await?;
-    let answer = if newest.version == known.version { answer } else { quote(&newest, new) };
+    let answer = if newest.version == known.version { answer } else { quote(&app, &newest, new).await };
     Ok(json(StatusCode::OK, answer?))
 }
 
-fn quote(snapshot: &crate::pricing::snapshot::Snapshot, new: NewQuote) -> Result<String, ApiError> {
+async fn quote(app: &AppState, snapshot: &Snapshot, new: NewQuote) -> Result<String, ApiError> {
     let location = snapshot.locations.get(&LocationId(new.location_id));
     let currency = location.map_or("", |location| &*location.currency);
     let cart = valid_quote(new, currency, Utc::now()).map_err(Refusal::fields)?;
-    let priced = price(snapshot, &cart).map_err(Refusal::fields)?;
+    let mut priced = price(snapshot, &cart, &Terms::default()).map_err(Refusal::fields)?;
+    if priced.promotions.is_counted || !cart.coupons.is_empty() {
+        let counted = promotions::counted(&snapshot.promotions);
+        let promoted = promotions::look_up(&app.reads, &cart.coupons, &counted).await?;
+        priced = price(snapshot, &cart, &promoted.terms(&cart)?).map_err(Refusal::fields)?;
+    }
     serde_json::to_string(&quote_body(&priced, cart.occurred_at)).map_err(ApiError::internal)
 }
 
@@ -108,6 +117,14 @@ pub async fn find_sale(State(app): State<AppState>, access: Access, id: PathId) 
     let (location_id, body) = found.ok_or_else(|| ApiError::not_found("sale"))?;
     access.require_object_at(LocationId(location_id), "sale")?;
     Ok(json(StatusCode::OK, body))
+}
+
+/// `GET /sales/{sale_id}/explain`: every cent computed again from the stored trace, in words.
+pub async fn explain_sale(State(app): State<AppState>, access: Access, id: PathId) -> Result<Response, ApiError> {
+    let mut tx = app.snapshot().await?;
+    let (location_id, stored) = db::stored(&mut tx, id.0).await?.ok_or_else(|| ApiError::not_found("sale"))?;
+    access.require_object_at(LocationId(location_id), "sale")?;
+    json_response(StatusCode::OK, &explain(&stored))
 }
 
 /// Query of the list of sales.

@@ -32,6 +32,12 @@ pub struct NewSale {
     pub sent_at: Option<DateTime<Utc>>,
     pub currency: String,
     pub lines: Vec<NewLine>,
+    /// On what promotions leave of all lines together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub order_discount: Option<NewDiscount>,
+    /// Codes of coupons; upper or lower case, with or without spaces and dashes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub coupons: Vec<String>,
     pub tenders: Vec<NewTender>,
     pub total_minor: i64,
     /// Somebody else's approval of what goes beyond the cashier's limits (`POST /approvals`); no part of the document.
@@ -142,6 +148,10 @@ pub struct NewQuote {
     /// The location's when absent.
     pub currency: Option<String>,
     pub lines: Vec<NewLine>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub order_discount: Option<NewDiscount>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub coupons: Vec<String>,
 }
 
 /// A sale whose every value is in range; whether it may be sold is decided in its lane.
@@ -209,7 +219,8 @@ pub(super) fn cart_line(line: &NewLine) -> CartLine {
     }
 }
 
-fn discount(given: &NewDiscount) -> Option<Discount> {
+/// A discount as pricing takes it; its values have been checked.
+pub(super) fn discount(given: &NewDiscount) -> Option<Discount> {
     let reason = given.reason.clone();
     match given.kind {
         DiscountKind::Percent => {

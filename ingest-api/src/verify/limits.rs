@@ -18,13 +18,16 @@ const UNCOUNTED: &str = "
         select d.document_id, d.cashier_id, d.location_id, d.business_date, d.currency from documents d, limits_since s
         where d.recorded_at >= s.since
     ), lines as (
-        select l.* from d join document_lines l using (document_id) where l.override_reason is distinct from 'imported'
+        select l.*, l.override_reason is not distinct from 'imported' as is_imported
+        from d join document_lines l using (document_id) where l.leg = 'sale'
     ), said as (
-        select document_id, 'discount_lines' as act, sum(discount_minor) as amount from lines
-        where discounts <> '[]' group by 1
+        -- By hand; promotions are nobody's act.
+        select document_id, 'discount_lines' as act, sum((given ->> 'amount_minor')::bigint) as amount
+        from lines, jsonb_array_elements(discounts) given
+        where given ->> 'kind' like 'order%' or (given ->> 'kind' in ('percent', 'amount') and not is_imported) group by 1
         union all
         select document_id, 'override_price', sum(ceil(abs(list_price_minor - unit_price_minor)::numeric * qty / 1000))
-        from lines where override_reason is not null group by 1
+        from lines where override_reason is not null and not is_imported group by 1
     ), counted as (
         select a.* from limited_acts a where a.cause_type = 'document'
     )

@@ -36,6 +36,7 @@ mod parked;
 mod passwords;
 mod personal_data;
 mod process;
+mod promotions;
 mod quotes;
 mod refresh;
 mod relay;

@@ -9,8 +9,9 @@ use ingest_api::catalog_cache::CatalogCache;
 use ingest_api::db::sales::Origin;
 use ingest_api::error::ApiError;
 use ingest_api::lanes::{Answer, LaneHandle, LanesConfig, Offer};
+use ingest_api::pricing::Terms;
 use ingest_api::sales::check::valid_sale;
-use ingest_api::sales::price::price_sale;
+use ingest_api::sales::price::offered;
 use ingest_api::sales::types::{NewLine, NewSale, NewTender, Receipt, TenderKind, ValidSale};
 use schemas::ids::TerminalId;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -166,6 +167,8 @@ impl Rig {
             sent_at: None,
             currency: "EUR".into(),
             lines,
+            order_discount: None,
+            coupons: Vec::new(),
             tenders: vec![NewTender { kind: TenderKind::Cash, amount_minor: total_minor, card: None }],
             total_minor,
             approval: None,
@@ -185,10 +188,10 @@ impl Rig {
     pub async fn send_by(&self, lanes: &LaneHandle, till: &Till, new: &NewSale, key: &str) -> Result<Answer, ApiError> {
         let sale = self.valid(till, new.clone());
         let snapshot = self.catalog.current();
-        let priced = price_sale(&snapshot, &sale);
+        let offered = offered(&snapshot, &sale, &Terms::default());
         let priced_at = (snapshot.version, snapshot.epoch);
         let origin = Origin { request_id: "test".into(), ..Origin::default() };
-        lanes.commit(Offer { sale, key: key.into(), origin, priced_at, priced }).await
+        lanes.commit(Offer { sale, key: key.into(), origin, priced_at, offered }).await
     }
 
     pub async fn sell(&self, till: &Till, new: &NewSale) -> Result<Answer, ApiError> {
