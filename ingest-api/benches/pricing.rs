@@ -38,7 +38,9 @@ fn main() {
         times.sort_by(f64::total_cmp);
         times[times.len() / 2]
     });
-    println!("{LINES} lines, {given} promotions apply and {skipped} do not: {with:.1} us; without promotions: {without:.1} us");
+    println!(
+        "{LINES} lines, {given} promotions apply and {skipped} do not: {with:.1} us; without promotions: {without:.1} us"
+    );
 }
 
 fn cart() -> Cart {
@@ -96,7 +98,7 @@ fn promotions() -> Vec<Arc<Promotion>> {
             currency: None,
             rule: Rule {
                 effect: effect(n),
-                items: if n % 2 == 0 { of(n % 4) } else { Items::default() },
+                items: if n.is_multiple_of(2) { of(n % 4) } else { Items::default() },
                 conditions: Conditions {
                     windows: if n % 6 == 5 { vec![late.clone()] } else { Vec::new() },
                     ..Conditions::default()

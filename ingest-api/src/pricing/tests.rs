@@ -164,7 +164,9 @@ fn exclusive_tax_per_order_is_rounded_once_and_allocated() {
     assert_eq!(tax_amounts(&priced), [11, 10, 10]);
     assert_eq!(priced.total_minor, 376);
     assert!(
-        priced.trace.contains(r#""base":345,"exact":"4899/160","mode":"half_even","result":31,"shares":[[1,11],[2,10],[3,10]]"#)
+        priced.trace.contains(
+            r#""base":345,"exact":"4899/160","mode":"half_even","result":31,"shares":[[1,11],[2,10],[3,10]]"#
+        )
     );
 }
 

@@ -69,12 +69,20 @@ pub struct Matrix {
     pub member: String,
     /// A role that nobody holds.
     role: String,
+    /// Inactive: nobody's price changes.
+    promotion: String,
     /// A user who logs in and out.
     visitor: String,
     next: AtomicI64,
 }
 
 const PIN: &str = "2580";
+
+fn promotion(external_id: &str) -> Value {
+    json!({"external_id": external_id, "name": "x", "priority": 1, "is_active": false, "needs_coupon": true,
+        "effect": {"kind": "percent", "percent": "10"}})
+}
+
 /// Routes after which their caller's session is over.
 pub const ENDS_SESSION: [&str; 5] = [
     "/auth/logout",
@@ -100,8 +108,9 @@ impl Matrix {
         let spare = world.terminal(&world.here, "spare").await;
         let member = text(&world.owner.post("/members", json!({})).await.expect(201), "customer_id");
         let role = world.new_role("nobody's", &own_rules()).await;
+        let promotion = text(&world.owner.post("/promotions", promotion("first")).await.expect(201), "promotion_id");
         let visitor = world.new_user("visitor", "cashier", Some(&world.here)).await;
-        Matrix { world, own, other, spare, member, role, visitor, next }
+        Matrix { world, own, other, spare, member, role, promotion, visitor, next }
     }
 
     pub async fn caller(&self, column: Column) -> Who {
@@ -199,6 +208,7 @@ impl Matrix {
         for (name, id) in [
             ("{user_id}", &place.user),
             ("{role_id}", &self.role),
+            ("{promotion_id}", &self.promotion),
             ("{terminal_id}", if retires { &place.retiring } else { &place.terminal }),
             ("{lease_id}", &place.lease),
             ("{session_id}", &session.unwrap_or_else(|| Uuid::now_v7().to_string())),
@@ -312,6 +322,8 @@ impl Matrix {
             ("POST", "/roles") | ("PUT", "/roles/{role_id}") => {
                 json!({"name": id, "rules": [{"permission": "read_stock", "mode": "allow"}]})
             }
+            ("POST", "/promotions") | ("PUT", "/promotions/{promotion_id}") => promotion(&id),
+            ("POST", "/promotions/{promotion_id}/coupons") => json!({"coupons": [{"code": format!("MATRIX{n}")}]}),
             ("POST", "/approvals") => json!({"location_id": at, "requester": Uuid::now_v7(), "digest": "a7".repeat(32),
                 "currency": "EUR", "acts": [{"act": "override_price", "ceiling_minor": 100}]}),
             ("POST", "/terminals") => json!({"location_id": at, "register_id": id, "name": "Till"}),

@@ -183,8 +183,8 @@ fn is_of(items: &Items, lines: &[Line<'_>], place: usize) -> bool {
 }
 
 /// The checked sum of figures.
-pub fn sum(figures: impl Iterator<Item = i64>) -> Result<i64, Overflow> {
-    figures.fold(Ok(0i64), |sum, figure| sum?.checked_add(figure).ok_or(Overflow))
+pub fn sum(mut figures: impl Iterator<Item = i64>) -> Result<i64, Overflow> {
+    figures.try_fold(0i64, |sum, figure| sum.checked_add(figure).ok_or(Overflow))
 }
 
 /// The shares that [`priced_units`] counts with are those of rule T4.
