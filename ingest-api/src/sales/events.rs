@@ -83,6 +83,7 @@ fn document(sale: &ValidSale, priced: &PricedSale, accepted: &Accepted, stamp: S
         cause_id: sale.document_id.0,
         cause_line: 0,
         actor: sale.cashier_id,
+        reason: None,
     }
 }
 
@@ -132,6 +133,8 @@ fn document_line(sale: &ValidSale, line: &PricedLine) -> DocumentLine {
         net_minor: line.net_minor,
         payable_minor: line.payable_minor,
         unit_cost: line.variant.unit_cost,
+        redemption_points: 0,
+        liability_account_id: None,
     }
 }
 
