@@ -81,6 +81,8 @@ permissions! {
     ManageCatalog: [Owner Manager] + Client;
     /// Prices; of one location with a grant there, of all with a grant everywhere.
     ManagePrices: [Owner Manager] + Client;
+    /// Loyalty programs: what points are worth, company-wide.
+    ManageLoyalty: [Owner Manager];
     ReadLocations: [Owner Manager Cashier ItAdmin] + Terminal + Client;
     ManageLocations: [Owner ItAdmin];
     ReadUsers: [Owner Manager];

@@ -25,6 +25,7 @@ pub enum Kind {
     TaxProfile,
     Location,
     Cashier,
+    LoyaltyProgram,
 }
 
 impl Kind {
@@ -36,6 +37,7 @@ impl Kind {
             Kind::TaxProfile => "tax_profile",
             Kind::Location => "location",
             Kind::Cashier => "cashier",
+            Kind::LoyaltyProgram => "loyalty_program",
         }
     }
 }

@@ -1,5 +1,5 @@
 //! One batch, one transaction: lock and read, decide, write, commit. Four round trips; two more where limits are to be
-//! judged.
+//! judged, and two more where points are spent.
 
 use sqlx::{Executor, PgConnection};
 
@@ -12,6 +12,7 @@ use crate::sales::acts;
 use crate::sales::decide::{Accepted, Decision, decide};
 use crate::sales::known::Known;
 use crate::sales::price::price_sale;
+use crate::sales::redemption;
 use crate::sales::refusal::Refusal;
 
 /// What became of one sale of a committed batch.
@@ -76,6 +77,11 @@ async fn work(
     if !wanted.is_empty() {
         known.learn(db::limits::read(conn, &wanted).await?);
     }
+    // The same for points that are spent and debts of points that are paid.
+    let accounts = redemption::wanted(&known, batch.iter().map(|waiting| &waiting.offer.sale));
+    if !accounts.is_empty() {
+        known.lots = db::loyalty::lots_of(conn, &accounts).await?;
+    }
     let mut accepted: Vec<(usize, Accepted)> = Vec::new();
     let mut verdicts = Vec::with_capacity(batch.len());
     for (index, waiting) in batch.iter().enumerate() {
@@ -107,6 +113,7 @@ async fn work(
         return Ok((verdicts, false));
     }
     db::sales::insert_acts(conn, &sold, &known).await?;
+    db::sales::insert_redemptions(conn, &sold, &known).await?;
     db::sales::insert(conn, &sold, &known).await?;
     Ok((verdicts, true))
 }

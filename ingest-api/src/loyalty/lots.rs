@@ -1,9 +1,10 @@
 //! Pure: lots, the parts of a loyalty balance with the age they have (rule T6, `domain.md` section 7).
 //!
-//! The balance of an account is the sum of what remains of its lots; a debt is a lot below zero. Every function says how
-//! lots change and changes none: the caller writes the deltas, whose sum is that of the entry.
+//! The balance of an account is the sum of what remains of its lots; a debt is a lot below zero. Functions say how lots
+//! change and change none, [`apply`] apart: the caller writes the deltas, whose sum is that of the entry.
 
 use chrono::{DateTime, TimeDelta, Utc};
+use schemas::events::LotChange;
 use schemas::ids::LotId;
 use uuid::Uuid;
 
@@ -43,6 +44,26 @@ pub struct DebtLot {
     pub at: DateTime<Utc>,
 }
 
+/// All that remains of it.
+impl From<&Lot> for LotDelta {
+    fn from(lot: &Lot) -> Self {
+        lot.change(lot.remaining)
+    }
+}
+
+/// As it is published.
+impl From<&LotDelta> for LotChange {
+    fn from(delta: &LotDelta) -> Self {
+        LotChange {
+            lot_id: delta.lot_id.0,
+            delta: delta.delta,
+            earned_at: delta.earned_at.into(),
+            available_at: delta.available_at.into(),
+            expires_at: delta.expires_at.map(Into::into),
+        }
+    }
+}
+
 impl Lot {
     pub fn is_debt(&self) -> bool {
         self.remaining < 0
@@ -72,6 +93,17 @@ impl Lot {
 pub fn available(lots: &[Lot], at: DateTime<Utc>) -> i64 {
     let counted = lots.iter().filter(|lot| lot.is_debt() || lot.is_spendable(at));
     counted.map(|lot| i128::from(lot.remaining)).sum::<i128>().clamp(0, i64::MAX.into()) as i64
+}
+
+/// Points that can be spent later than at an instant.
+pub fn pending(lots: &[Lot], at: DateTime<Utc>) -> i64 {
+    let counted = lots.iter().filter(|lot| lot.remaining > 0 && lot.is_pending(at));
+    counted.map(|lot| lot.remaining).fold(0, i64::saturating_add)
+}
+
+/// Points that are owed.
+pub fn debt(lots: &[Lot]) -> i64 {
+    lots.iter().filter(|lot| lot.is_debt()).map(|lot| lot.remaining.saturating_neg()).fold(0, i64::saturating_add)
 }
 
 /// Burns available lots oldest first (`earned_at`, then id); when they are short: what is available.
@@ -161,6 +193,36 @@ pub fn accrue(lots: &[Lot], new: Lot) -> Vec<LotDelta> {
 pub fn expire(lots: &[Lot], at: DateTime<Utc>) -> Vec<LotDelta> {
     let expired = oldest_first(lots.iter().filter(|lot| lot.remaining > 0 && lot.is_expired(at)));
     expired.into_iter().map(|lot| lot.change(-lot.remaining)).collect()
+}
+
+/// Pays debts with what is there, oldest with oldest: changes that sum to zero. For whoever gives points to an account
+/// otherwise than by an accrual, so that an account that is not below zero owes nothing.
+pub fn settle(lots: &[Lot], at: DateTime<Utc>) -> Vec<LotDelta> {
+    let held = oldest_first(lots.iter().filter(|lot| lot.remaining > 0 && !lot.is_expired(at)));
+    let debts = oldest_first(lots.iter().filter(|lot| lot.is_debt()));
+    let owed = debts.iter().map(|lot| lot.remaining.saturating_neg()).fold(0, i64::saturating_add);
+    let (mut deltas, short) = take(held, owed);
+    let mut left = owed - short;
+    for debt in debts {
+        let paid = debt.remaining.saturating_neg().min(left);
+        left -= paid;
+        if paid > 0 {
+            deltas.push(debt.change(paid));
+        }
+    }
+    deltas
+}
+
+/// Brings lots up to date; those that are not among them are made, by this document or act.
+pub fn apply(lots: &mut Vec<Lot>, deltas: &[LotDelta], cause_id: Uuid) {
+    for delta in deltas {
+        if let Some(lot) = lots.iter_mut().find(|lot| lot.lot_id == delta.lot_id) {
+            lot.remaining = lot.remaining.saturating_add(delta.delta);
+            continue;
+        }
+        let LotDelta { lot_id, delta, earned_at, available_at, expires_at } = *delta;
+        lots.push(Lot { lot_id, cause_id, earned_at, available_at, expires_at, points: delta, remaining: delta });
+    }
 }
 
 /// The sum of the deltas: that of their entry.

@@ -1,9 +1,10 @@
 //! Pure: what a cart costs. One entry point, [`price`], serves the quote, the commit and the check of a replay.
 //!
-//! Order of computation: extended price, line discounts, base, taxes, total. Every figure has one rounding
+//! Order of computation: extended price, line discounts, points redemption, base, taxes, total. Every figure has one rounding
 //! step, in the mode of the location, and every step is in the trace.
 
 pub mod ratio;
+pub mod redemption;
 pub mod snapshot;
 pub mod tax;
 pub mod tender;
@@ -21,7 +22,8 @@ use uuid::Uuid;
 
 use crate::error::FieldProblem;
 use ratio::Ratio;
-use snapshot::{Location, Snapshot, Tax, Variant};
+use redemption::{PricedRedemption, Redemption, redeem};
+use snapshot::{Location, Programs, Snapshot, Tax, Variant};
 use tax::{LineTax, TaxedLine, sum, taxes_of};
 use trace::{Step, Trace};
 
@@ -37,6 +39,7 @@ pub struct Cart {
     pub currency: String,
     pub occurred_at: DateTime<Utc>,
     pub lines: Vec<CartLine>,
+    pub redemption: Option<Redemption>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -110,8 +113,12 @@ pub struct Priced {
     /// Catalog version the figures come from.
     pub catalog_version: i64,
     pub location: Arc<Location>,
+    /// By which the document gives points.
+    pub programs: Arc<Programs>,
     pub lines: Vec<PricedLine>,
+    pub redemption: Option<PricedRedemption>,
     pub subtotal_minor: i64,
+    /// Discounts and redemption of all lines.
     pub discount_minor: i64,
     pub tax_minor: i64,
     pub total_minor: i64,
@@ -130,6 +137,9 @@ pub struct PricedLine {
     pub extended_minor: i64,
     pub discount: Option<PricedDiscount>,
     pub discount_minor: i64,
+    /// What points paid of the line, and how many of them.
+    pub redemption_minor: i64,
+    pub redemption_points: i64,
     pub taxes: Vec<LineTax>,
     pub tax_minor: i64,
     /// The part of the tax that is added to the price.
@@ -167,7 +177,9 @@ pub fn price(snapshot: &Snapshot, cart: &Cart) -> Result<Priced, Vec<FieldProble
     if !problems.is_empty() {
         return Err(problems);
     }
-    total(snapshot.version, location, found, trace)
+    let redeemed = cart.redemption.map(|redemption| redeem(snapshot, location, redemption, &mut found, &mut trace));
+    let redemption = redeemed.transpose().map_err(|problem| vec![problem])?;
+    total(snapshot, location, found, redemption, trace)
         .map_err(|Overflow| vec![FieldProblem::new("/lines", "overflow", "the amounts are out of range")])
 }
 
@@ -216,6 +228,15 @@ struct Extended<'a> {
     extended_minor: i64,
     discount: Option<PricedDiscount>,
     discount_minor: i64,
+    redemption_minor: i64,
+    redemption_points: i64,
+}
+
+impl Extended<'_> {
+    /// What is left for the taxes to bear on.
+    fn amount_minor(&self) -> i64 {
+        self.extended_minor - self.discount_minor - self.redemption_minor
+    }
 }
 
 /// Extended price and line discount.
@@ -254,6 +275,8 @@ fn extend<'a>(
         extended_minor,
         discount_minor: discount.as_ref().map_or(0, |discount| discount.amount_minor),
         discount,
+        redemption_minor: 0,
+        redemption_points: 0,
     })
 }
 
@@ -287,9 +310,10 @@ fn discounted(
 /// Taxes of all lines together, then the header as the sum of the lines. A figure that not every store of the platform
 /// can hold is an overflow, also where the sum of it would cancel out.
 fn total(
-    catalog_version: i64,
+    snapshot: &Snapshot,
     location: &Arc<Location>,
     extended: Vec<Extended<'_>>,
+    redemption: Option<PricedRedemption>,
     mut trace: Trace,
 ) -> Result<Priced, Overflow> {
     let taxed: Vec<TaxedLine<'_>> = extended
@@ -299,7 +323,7 @@ fn total(
             profile: line.found.variant.tax_profile_id,
             taxes: line.found.taxes,
             is_price_inclusive: line.found.price.tax_inclusive,
-            amount_minor: line.extended_minor - line.discount_minor,
+            amount_minor: line.amount_minor(),
         })
         .collect();
     let taxes = taxes_of(&taxed, location.rounding_mode, &mut trace)?;
@@ -312,10 +336,12 @@ fn total(
         sum.and_then(storable)
     };
     Ok(Priced {
-        catalog_version,
+        catalog_version: snapshot.version,
         location: location.clone(),
+        programs: snapshot.programs.clone(),
+        redemption,
         subtotal_minor: column(|line| line.extended_minor)?,
-        discount_minor: column(|line| line.discount_minor)?,
+        discount_minor: column(|line| line.discount_minor + line.redemption_minor)?,
         tax_minor: column(|line| line.tax_minor)?,
         total_minor: column(|line| line.payable_minor)?,
         lines,
@@ -327,8 +353,7 @@ fn finished(line: Extended<'_>, taxes: Vec<LineTax>) -> Result<PricedLine, Overf
     let all: Vec<i64> = taxes.iter().map(|tax| storable(tax.amount_minor)).collect::<Result<_, _>>()?;
     let added: Vec<i64> = taxes.iter().filter(|tax| !tax.is_inclusive).map(|tax| tax.amount_minor).collect();
     let (tax_minor, added_tax_minor) = (sum(&all)?, sum(&added)?);
-    let amount = line.extended_minor - line.discount_minor;
-    let payable_minor = storable(amount.checked_add(added_tax_minor).ok_or(Overflow)?)?;
+    let payable_minor = storable(line.amount_minor().checked_add(added_tax_minor).ok_or(Overflow)?)?;
     Ok(PricedLine {
         line_no: line.line_no,
         variant: line.found.variant.clone(),
@@ -339,6 +364,8 @@ fn finished(line: Extended<'_>, taxes: Vec<LineTax>) -> Result<PricedLine, Overf
         extended_minor: line.extended_minor,
         discount: line.discount,
         discount_minor: line.discount_minor,
+        redemption_minor: line.redemption_minor,
+        redemption_points: line.redemption_points,
         taxes,
         tax_minor,
         added_tax_minor,
@@ -357,9 +384,11 @@ pub fn unit_shares(line: &PricedLine) -> String {
     let share = |amount: i64| format!("[{},{}]", amount / n, amount % n);
     let taxes: Vec<String> = line.taxes.iter().map(|tax| share(tax.amount_minor)).collect();
     format!(
-        r#"{{"n":{n},"extended":{},"discount":{},"redemption":[0,0],"added_tax":{},"taxes":[{}]}}"#,
+        r#"{{"n":{n},"extended":{},"discount":{},"redemption":{},"redemption_points":{},"added_tax":{},"taxes":[{}]}}"#,
         share(line.extended_minor),
         share(line.discount_minor),
+        share(line.redemption_minor),
+        share(line.redemption_points),
         share(line.added_tax_minor),
         taxes.join(",")
     )

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use chrono_tz::Tz;
 use rust_decimal::Decimal;
-use schemas::ids::{LocationId, ProductId, TaxProfileId, VariantId};
+use schemas::ids::{LocationId, ProductId, ProgramId, TaxProfileId, VariantId};
 use schemas::money::RoundingMode;
 use uuid::Uuid;
+
+use crate::loyalty::program::Program;
 
 /// Everything a sale is priced and checked with, as of `version`.
 #[derive(Debug, Clone, Default)]
@@ -21,7 +23,11 @@ pub struct Snapshot {
     /// Price versions of a variant, in the order in which they win: latest `valid_from` first.
     pub prices: HashMap<VariantId, Arc<[Price]>>,
     pub tax_profiles: HashMap<TaxProfileId, Arc<TaxProfile>>,
+    pub programs: Arc<Programs>,
 }
+
+/// Loyalty programs.
+pub type Programs = HashMap<ProgramId, Program>;
 
 #[derive(Debug, Clone)]
 pub struct Location {

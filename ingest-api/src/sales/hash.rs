@@ -32,6 +32,9 @@ struct Canonical<'a> {
     lines: Vec<CanonicalLine<'a>>,
     tenders: Vec<(&'static str, i64, Option<[&'a str; 4]>)>,
     total_minor: i64,
+    /// Program and points.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    redemption: Option<(Uuid, i64)>,
 }
 
 #[derive(Serialize)]
@@ -62,6 +65,7 @@ pub fn content_hash(sale: &ValidSale) -> [u8; 32] {
         lines: sale.cart.lines.iter().map(canonical_line).collect(),
         tenders: sale.tenders.iter().map(canonical_tender).collect(),
         total_minor: sale.total_minor,
+        redemption: sale.cart.redemption.map(|redemption| (redemption.program_id.0, redemption.points)),
     };
     let mut hasher = Sha256::new();
     // Plain structs of numbers and texts always serialise, and hashing never fails.
@@ -95,7 +99,8 @@ fn canonical_tender(tender: &Tender) -> (&'static str, i64, Option<[&str; 4]>) {
 }
 
 /// SHA-256 over the figures of lines and tenders, each as one text line, lines by number, then tenders:
-/// `line_no|variant_id|qty|extended|discount|tax|added_tax|net|payable` and `tender_no|kind|amount|tip`.
+/// `line_no|variant_id|qty|extended|discount|tax|added_tax|net|payable` and `tender_no|kind|amount|tip`; a line that
+/// points paid for goes on with `|redemption|redemption_points`.
 /// Audit and reconciliation compare it; it can be made again from the stored rows.
 pub fn document_digest(priced: &Priced, tenders: &[Tender]) -> [u8; 32] {
     let mut text = Vec::with_capacity(96 * priced.lines.len() + 32 * tenders.len());
@@ -104,7 +109,7 @@ pub fn document_digest(priced: &Priced, tenders: &[Tender]) -> [u8; 32] {
     lines.sort_unstable_by_key(|line| line.line_no);
     for line in lines {
         // Writing into memory cannot fail.
-        let _ = writeln!(
+        let _ = write!(
             text,
             "{}|{}|{}|{}|{}|{}|{}|{}|{}",
             line.line_no,
@@ -117,6 +122,10 @@ pub fn document_digest(priced: &Priced, tenders: &[Tender]) -> [u8; 32] {
             line.net_minor,
             line.payable_minor
         );
+        if (line.redemption_minor, line.redemption_points) != (0, 0) {
+            let _ = write!(text, "|{}|{}", line.redemption_minor, line.redemption_points);
+        }
+        text.push(b'\n');
     }
     for (index, tender) in tenders.iter().enumerate() {
         let _ = writeln!(text, "{}|{}|{}|0", index + 1, tender.kind.as_str(), tender.amount_minor);

@@ -7,6 +7,7 @@ pub mod events;
 pub mod hash;
 pub mod known;
 pub mod price;
+pub mod redemption;
 pub mod refusal;
 pub mod response;
 pub mod routes;

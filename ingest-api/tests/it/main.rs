@@ -37,6 +37,7 @@ mod passwords;
 mod personal_data;
 mod process;
 mod quotes;
+mod redemption;
 mod refresh;
 mod relay;
 mod relay_rights;

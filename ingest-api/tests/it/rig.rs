@@ -167,6 +167,7 @@ impl Rig {
             currency: "EUR".into(),
             lines,
             tenders: vec![NewTender { kind: TenderKind::Cash, amount_minor: total_minor, card: None }],
+            redemption: None,
             total_minor,
             approval: None,
         }

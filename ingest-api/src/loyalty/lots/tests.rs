@@ -1,5 +1,3 @@
-use std::collections::BTreeMap;
-
 use proptest::prelude::*;
 
 use super::*;
@@ -37,22 +35,12 @@ fn of(deltas: &[LotDelta]) -> Vec<(u128, i64)> {
     deltas.iter().map(|delta| (delta.lot_id.0.as_u128(), delta.delta)).collect()
 }
 
-/// The lots after these changes, as a ledger keeps them; ones that are made have their delta as points.
+/// The lots after these changes, by id.
 fn apply(lots: &[Lot], deltas: &[LotDelta], cause: u128) -> Vec<Lot> {
-    let mut after: BTreeMap<LotId, Lot> = lots.iter().map(|lot| (lot.lot_id, lot.clone())).collect();
-    for delta in deltas {
-        let made = Lot {
-            lot_id: delta.lot_id,
-            cause_id: Uuid::from_u128(cause),
-            earned_at: delta.earned_at,
-            available_at: delta.available_at,
-            expires_at: delta.expires_at,
-            points: delta.delta,
-            remaining: 0,
-        };
-        after.entry(delta.lot_id).or_insert(made).remaining += delta.delta;
-    }
-    after.into_values().collect()
+    let mut after = lots.to_vec();
+    super::apply(&mut after, deltas, Uuid::from_u128(cause));
+    after.sort_by_key(|lot| lot.lot_id);
+    after
 }
 
 fn balance(lots: &[Lot]) -> i64 {
@@ -253,5 +241,15 @@ proptest! {
         let after = apply(&lots, &deltas, 0);
         prop_assert_eq!(available(&after, day(at)), available(&lots, day(at)));
         prop_assert!(expire(&after, day(at)).is_empty());
+    }
+
+    #[test]
+    fn after_settling_nobody_owes_and_has_points(lots in lots(), at in 0i64..60) {
+        let deltas = settle(&lots, day(at));
+        prop_assert_eq!(sum(&deltas), 0);
+        let after = apply(&lots, &deltas, 0);
+        let has_points = after.iter().any(|lot| lot.remaining > 0 && !lot.is_expired(day(at)));
+        prop_assert!(!has_points || after.iter().all(|lot| !lot.is_debt()));
+        prop_assert!(available(&after, day(at)) >= available(&lots, day(at)), "pending points pay too");
     }
 }
