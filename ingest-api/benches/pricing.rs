@@ -59,6 +59,7 @@ fn cart() -> Cart {
         lines: (0..LINES).map(line).collect(),
         order_discount: None,
         coupons: Vec::new(),
+        redemption: None,
     }
 }
 
@@ -145,6 +146,7 @@ fn snapshot(promotions: Vec<Arc<Promotion>>) -> Snapshot {
         prices: (0..LINES).map(|n| (VariantId(id(100 + n)), vec![list_price(n)].into())).collect(),
         tax_profiles: HashMap::from([(profile, Arc::new(TaxProfile { tax_profile_id: profile, rate_sets }))]),
         promotions,
+        programs: Arc::default(),
     }
 }
 

@@ -83,6 +83,8 @@ permissions! {
     ManagePrices: [Owner Manager] + Client;
     /// Promotions and coupons: company-wide, so the grant must be too.
     ManagePromotions: [Owner Manager] + Client;
+    /// Loyalty programs: what points are worth, company-wide.
+    ManageLoyalty: [Owner Manager];
     ReadLocations: [Owner Manager Cashier ItAdmin] + Terminal + Client;
     ManageLocations: [Owner ItAdmin];
     ReadUsers: [Owner Manager];

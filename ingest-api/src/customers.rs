@@ -223,7 +223,7 @@ pub async fn list_members(
     json_response(StatusCode::OK, &page)
 }
 
-/// Points of a member that were earned together and expire together.
+/// Points of a member that were earned together and expire together; below zero: a debt, which the next points pay.
 #[derive(Debug, Clone, Serialize, sqlx::FromRow, ToSchema)]
 pub struct Lot {
     #[serde(skip)]
@@ -233,6 +233,7 @@ pub struct Lot {
     /// The document that earned them; null when it is of a location outside the caller's grants.
     pub cause_id: Option<Uuid>,
     pub earned_at: DateTime<Utc>,
+    /// Pending before.
     pub available_at: DateTime<Utc>,
     pub expires_at: Option<DateTime<Utc>>,
     pub points: i64,
@@ -244,10 +245,36 @@ pub struct LoyaltyAccount {
     pub account_id: Uuid,
     pub program_id: Uuid,
     pub program: String,
+    /// The balance: everything below together, with what is past its date and not written off yet.
     pub points: i64,
+    /// What can be spent now: debts count against it.
+    pub available: i64,
+    /// What can be spent later.
+    pub pending: i64,
+    /// What is owed.
+    pub debt: i64,
     pub version: i64,
-    /// Lots with points left, oldest first; at most 500.
+    /// Lots with points left and debts, oldest first; at most 500.
     pub lots: Vec<Lot>,
+    /// The newest changes, newest first; at most 100.
+    pub entries: Vec<LoyaltyEntry>,
+}
+
+/// One change of an account.
+#[derive(Debug, Clone, Serialize, sqlx::FromRow, ToSchema)]
+pub struct LoyaltyEntry {
+    #[serde(skip)]
+    #[schema(ignore)]
+    pub account_id: Uuid,
+    pub version: i64,
+    #[schema(example = "accrual")]
+    pub kind: String,
+    pub delta: i64,
+    pub points_after: i64,
+    /// The document or act that caused it; null when it is of a location outside the caller's grants.
+    pub cause_id: Option<Uuid>,
+    pub effective_at: DateTime<Utc>,
+    pub recorded_at: DateTime<Utc>,
 }
 
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -265,7 +292,7 @@ pub async fn find_loyalty(
 ) -> Result<Response, ApiError> {
     let mut tx = app.snapshot().await?;
     let id = profile::survivor(&mut tx, id).await?.customer_id;
-    let accounts = db::accounts(&mut tx, id, access.scope().as_deref()).await?;
+    let accounts = db::accounts(&mut tx, id, access.scope().as_deref(), Utc::now()).await?;
     let loyalty = Loyalty { customer_id: id, accounts };
     json_response(StatusCode::OK, &loyalty)
 }

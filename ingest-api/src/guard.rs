@@ -84,6 +84,7 @@ async fn follow_up(app: &AppState, permission: Permission) {
             | Permission::ManagePromotions
             | Permission::ManageUsers
             | Permission::ManageRoles
+            | Permission::ManageLoyalty
     );
     if is_catalog && let Err(error) = app.catalog.refresh().await {
         tracing::warn!(%error, "the catalog could not be refreshed; it is polled for");

@@ -10,6 +10,7 @@ use ingest_api::audit::proof;
 use ingest_api::audit::signing::{PublicKeys, Signer};
 use ingest_api::card_filter::Field;
 use ingest_api::card_filter::rate::rate;
+use ingest_api::loyalty::expiry;
 use ingest_api::operator::{Name, Operator};
 use ingest_api::privacy::rotate::rotate;
 use ingest_api::redrive::Redrive;
@@ -173,6 +174,8 @@ enum Task {
         #[arg(long, value_delimiter = ',', value_name = "EPOCHS")]
         restored_epochs: Vec<i64>,
     },
+    /// Writes off the points that are past their date, as the running worker does every minute
+    ExpirePoints,
     /// After a restore: retires what the compacted topics hold of entities that the ledger does not have
     Retire {
         /// Who you are, where several people share the account; the audit log names the account either way
@@ -199,6 +202,7 @@ async fn main() -> ExitCode {
             }
         }
         Role::Worker { task: Some(Task::Retire { by }) } => exit_code(run_retire(Operator::here(by)).await),
+        Role::Worker { task: Some(Task::ExpirePoints) } => exit_code(run_expire_points().await),
         Role::All => exit_code(run_all().await),
         Role::Migrate => exit_code(run_migrate().await),
         Role::CreateOwner { login, json } => exit_code(create_owner(&login, json).await),
@@ -372,6 +376,14 @@ async fn run_retire(by: Operator) -> anyhow::Result<()> {
     runtime::telemetry::init("ingest-api-retire", &cfg.log);
     let ledger = ledger(&config::Ledger { postgres: cfg.postgres, log: cfg.log })?;
     Ok(say(serde_json::to_string(&retire::retire(&ledger, &cfg.kafka, &cfg.registry, by).await?)?)?)
+}
+
+async fn run_expire_points() -> anyhow::Result<()> {
+    let cfg: config::Ledger = load()?;
+    runtime::telemetry::init("ingest-api-expire-points", &cfg.log);
+    let expired = expiry::expire_points(&ledger(&cfg)?, i64::MAX).await;
+    let expired = expired.map_err(|error| anyhow::anyhow!("{error}"))?;
+    Ok(say(serde_json::to_string(&expired)?)?)
 }
 
 async fn run_redrive(redrive: Redrive, by: Operator) -> anyhow::Result<()> {

@@ -23,6 +23,7 @@ use crate::auth::{
 use crate::catalog::{feed, prices, products, promotions, upsert, variants};
 use crate::customers::{erasure, export, lookup, merge, profile};
 use crate::inventory::{acts, levels};
+use crate::loyalty::programs;
 use crate::page::PageParams;
 use crate::sales::explain::Explanation;
 use crate::sales::response::{QuoteBody, SaleBody};
@@ -387,6 +388,14 @@ fn member_routes() -> Vec<Route> {
             .gives::<erasure::Erasure>(200),
         get("/members/{customer_id}/loyalty", ReadMembers, customers::find_loyalty, "Read a member's points")
             .gives::<customers::Loyalty>(200),
+        get("/loyalty/programs", ReadCatalog, programs::list_programs, "List loyalty programs")
+            .gives::<programs::LoyaltyPrograms>(200),
+        get("/loyalty/programs/{program_id}", ReadCatalog, programs::find_program, "Read a loyalty program")
+            .gives::<programs::LoyaltyProgram>(200),
+        patch("/loyalty/programs/{program_id}", ManageLoyalty, programs::edit_program, "Edit a loyalty program")
+            .reaches(Everywhere)
+            .takes::<programs::LoyaltyProgramEdit>()
+            .gives::<programs::LoyaltyProgram>(200),
     ]
 }
 

@@ -69,6 +69,10 @@ codes! {
     BeforeOpening = "before_opening", 422, false, "The time lies before the location's opening date.";
     UnknownCashier = "unknown_cashier", 422, false, "There is no such cashier.";
     UnknownCustomer = "unknown_customer", 422, false, "There is no such customer.";
+    CustomerRequired = "customer_required", 422, false, "The customer has to be named.";
+    UnknownProgram = "unknown_program", 422, false, "There is no such loyalty program.";
+    NotRedeemable = "not_redeemable", 422, false, "Points of this program cannot be spent.";
+    RedemptionExceedsBase = "redemption_exceeds_base", 422, false, "The points are worth more than the lines.";
     UnknownVariant = "unknown_variant", 422, false, "There is no such variant.";
     InactiveVariant = "inactive_variant", 422, false, "The variant is not sold any more.";
     FractionalPiece = "fractional_piece", 422, false, "The variant is sold by the piece.";

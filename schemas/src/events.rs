@@ -62,6 +62,8 @@ pub struct DocumentCommitted {
     pub cause_id: Uuid,
     pub cause_line: i32,
     pub actor: UserId,
+    /// Why a refund, an exchange or a void was made, as a code of the business; since version 2.
+    pub reason: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -107,6 +109,11 @@ pub struct DocumentLine {
     pub net_minor: i64,
     pub payable_minor: i64,
     pub unit_cost: Option<i64>,
+    /// Points that paid `redemption_minor`; since version 2.
+    #[serde(default)]
+    pub redemption_points: i64,
+    /// Gift card or credit that the line sold or gave; since version 2.
+    pub liability_account_id: Option<Uuid>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

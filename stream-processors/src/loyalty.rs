@@ -78,6 +78,27 @@ mod tests {
         assert_eq!(apply(Some(&second), &posted(2, -15, -5)), Applied::Replay);
     }
 
+    /// What points are for is no matter of the balance: every kind adds up, below zero too.
+    #[test]
+    fn every_kind_of_entry_folds_alike() {
+        let kinds = [
+            ("accrual", 10, 10),
+            ("redemption", -8, 2),
+            ("claw_back", -10, -8),
+            ("redemption_return", 3, -5),
+            ("accrual", 7, 2),
+            ("expiry", -2, 0),
+            ("merge_out", 0, 0),
+            ("merge_in", -4, -4),
+        ];
+        let mut state = None;
+        for (version, (kind, delta, points_after)) in kinds.into_iter().enumerate() {
+            let event = LoyaltyPosted { kind: kind.into(), ..posted(version as i64 + 1, delta, points_after) };
+            state = Some(next(state.as_ref(), &event));
+            assert_eq!(state.as_ref().map(|balance| balance.points), Some(points_after), "{kind}");
+        }
+    }
+
     #[test]
     fn a_hole_and_a_wrong_sum_are_gaps() {
         let first = next(None, &posted(1, 10, 10));

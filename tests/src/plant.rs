@@ -58,6 +58,7 @@ const BUGS: &[Bug] = &[
     ("a discount beyond the limit needed no approval", "I21"),
     ("a discount was not counted", "I20"),
     ("a session has two live refresh tokens", "I22"),
+    ("points of a lot were spent without an entry", "I9"),
 ];
 
 /// Plants every bug and verifies after every few. `journal` is the tills' journal of this platform.

@@ -34,7 +34,7 @@ pub struct FeedParams {
 #[derive(Debug, Clone, Serialize, sqlx::FromRow, ToSchema)]
 pub struct CatalogChange {
     pub catalog_version: i64,
-    /// `product`, `variant`, `price`, `tax_profile`, `location` or `cashier`.
+    /// `product`, `variant`, `price`, `tax_profile`, `location`, `cashier` or `loyalty_program`.
     pub kind: String,
     pub object_id: Uuid,
     /// The object's own version; a smaller one than you hold is to be ignored.

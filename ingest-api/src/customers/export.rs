@@ -81,7 +81,7 @@ pub async fn export_member(
     let ids: Vec<Uuid> = members.iter().map(|member| member.customer_id).collect();
     let mut accounts = Vec::new();
     for id in &ids {
-        accounts.extend(db::accounts(&mut tx, *id, None).await?);
+        accounts.extend(db::accounts(&mut tx, *id, None, Utc::now()).await?);
     }
     let entries = db::entries(&mut tx, &ids).await?;
     let documents = db::documents(&mut tx, &ids).await?;

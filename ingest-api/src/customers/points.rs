@@ -2,18 +2,17 @@
 
 use chrono::{DateTime, Utc};
 use runtime::pg::{PgTx, Writer};
-use schemas::events::{LotChange, LoyaltyPosted};
-use schemas::ids::{AccountId, COMPANY_STREAM, CustomerId, ProgramId, UserId, derived_id};
-use schemas::money::storable;
-use schemas::time::Timestamp;
+use schemas::ids::{AccountId, COMPANY_STREAM, LotId, UserId, derived_id};
 use uuid::Uuid;
 
 use crate::audit::{self, Entry};
 use crate::context::Context;
-use crate::db::loyalty::{self as db, AccountRow, LotRow};
+use crate::db::loyalty::{self as db, AccountRow};
 use crate::db::outbox::{self, Act};
 use crate::db::profiles;
 use crate::error::ApiError;
+use crate::loyalty::lots::{self, Lot, LotDelta};
+use crate::loyalty::posting::{Change, Stamp, post};
 
 /// Cause type of the pair; the kinds of its entries.
 const CAUSE: &str = "merge";
@@ -27,16 +26,6 @@ pub struct Moved {
     pub at: DateTime<Utc>,
     /// Signed: a debt moves too.
     pub points: i64,
-}
-
-/// Where it stands and when it happens: the same for every entry of one act.
-struct Stamp<'a> {
-    cause_id: Uuid,
-    epoch: i64,
-    seq: i64,
-    actor: UserId,
-    at: DateTime<Utc>,
-    act: &'a mut Act,
 }
 
 /// The first lock of an act of the company.
@@ -58,9 +47,12 @@ pub async fn transfer(
     trace_parent: &str,
 ) -> Result<Option<Moved>, ApiError> {
     let accounts = db::lock_accounts(tx, &[from, to]).await?;
+    let ids: Vec<Uuid> = accounts.iter().map(|account| account.account_id).collect();
+    let mut held = db::lots_of(&mut **tx, &ids).await?;
+    let mut lots_of = |account: &AccountRow| held.remove(&AccountId(account.account_id)).unwrap_or_default();
     let mut pairs = Vec::new();
     for out in accounts.iter().filter(|account| account.customer_id == from) {
-        let lots = db::open_lots(tx, out.account_id).await?;
+        let lots = lots_of(out);
         if out.points == 0 && lots.is_empty() {
             continue;
         }
@@ -68,7 +60,7 @@ pub async fn transfer(
         let into = accounts.iter().find(same).ok_or_else(|| {
             ApiError::conflict("illegal_transition", "the survivor has no account in a program of the other member")
         })?;
-        pairs.push((out, into, lots));
+        pairs.push((out.clone(), into.clone(), lots, lots_of(into)));
     }
     if pairs.is_empty() {
         return Ok(None);
@@ -76,88 +68,31 @@ pub async fn transfer(
     let seq = outbox::lock_stream(tx, COMPANY_STREAM.0).await?;
     let (epoch, at, cause_id) = (outbox::epoch(tx).await?, Utc::now(), Uuid::now_v7());
     let mut act = Act::new(COMPANY_STREAM.0, seq, CAUSE, cause_id, trace_parent);
+    let mut stamp = Stamp { epoch, location_id: None, seq, cause_type: CAUSE, actor, at, act: &mut act };
     let mut points = 0i64;
-    for (out, into, lots) in pairs {
-        let mut stamp = Stamp { cause_id, epoch, seq, actor, at, act: &mut act };
-        move_account(tx, out, into, lots, &mut stamp).await?;
+    for (mut out, mut into, lots, beside) in pairs {
         points = points.saturating_add(out.points);
+        let (taken, given) = moved(cause_id, lots, beside, at);
+        post(tx, &mut out, (OUT, cause_id), taken, &mut stamp).await?;
+        post(tx, &mut into, (IN, cause_id), given, &mut stamp).await?;
     }
     Ok(Some(Moved { act, epoch, at, points }))
 }
 
-async fn move_account(
-    tx: &mut PgTx,
-    out: &AccountRow,
-    into: &AccountRow,
-    lots: Vec<LotRow>,
-    stamp: &mut Stamp<'_>,
-) -> Result<(), ApiError> {
-    let overflow = || ApiError::unprocessable("overflow", "the points of both together are out of range");
-    let after = into.points.checked_add(out.points).filter(|points| storable(*points).is_ok()).ok_or_else(overflow)?;
-    let lots: Vec<(LotRow, LotRow)> = lots
-        .into_iter()
-        .map(|lot| {
-            let lot_id = derived_id("lot", &format!("{}:{}", stamp.cause_id, lot.lot_id));
-            let moved = LotRow { lot_id, account_id: into.account_id, ..lot.clone() };
-            (lot, moved)
-        })
-        .collect();
-    let taken = lots.iter().map(|(lot, _)| change(lot, -lot.remaining)).collect();
-    let given = lots.iter().map(|(_, lot)| change(lot, lot.remaining)).collect();
-    post(tx, out, OUT, -out.points, 0, taken, stamp).await?;
-    post(tx, into, IN, out.points, after, given, stamp).await?;
-    db::use_up_lots(tx, out.account_id).await?;
-    for (_, lot) in &lots {
-        db::insert_lot(tx, lot).await?;
+/// What goes out of an account and into another that holds `beside`: lots keep their dates and the document that made
+/// them. A debt on either side is paid at once.
+fn moved(act: Uuid, lots: Vec<Lot>, mut beside: Vec<Lot>, at: DateTime<Utc>) -> (Vec<Change>, Vec<Change>) {
+    let change = |lot: &Lot, delta| LotDelta { delta, ..LotDelta::from(lot) };
+    let (mut taken, mut given) = (Vec::new(), Vec::new());
+    for lot in lots {
+        let lot_id = LotId(derived_id("lot", &format!("{act}:{}", lot.lot_id)));
+        taken.push((lot.cause_id, change(&lot, -lot.remaining)));
+        let lot = Lot { lot_id, ..lot };
+        given.push((lot.cause_id, change(&lot, lot.remaining)));
+        beside.push(lot);
     }
-    Ok(())
-}
-
-fn change(lot: &LotRow, delta: i64) -> LotChange {
-    LotChange {
-        lot_id: lot.lot_id,
-        delta,
-        earned_at: lot.earned_at.into(),
-        available_at: lot.available_at.into(),
-        expires_at: lot.expires_at.map(Into::into),
-    }
-}
-
-async fn post(
-    tx: &mut PgTx,
-    account: &AccountRow,
-    kind: &str,
-    delta: i64,
-    points_after: i64,
-    lots: Vec<LotChange>,
-    stamp: &mut Stamp<'_>,
-) -> Result<(), ApiError> {
-    let at = Timestamp::from(stamp.at);
-    let entry = LoyaltyPosted {
-        epoch: stamp.epoch,
-        account_id: AccountId(account.account_id),
-        customer_id: CustomerId(account.customer_id),
-        program_id: ProgramId(account.program_id),
-        location_id: None,
-        location_seq: stamp.seq,
-        kind: kind.to_owned(),
-        version: account.version + 1,
-        delta,
-        points_after,
-        tier_multiplier: "1".to_owned(),
-        lots,
-        cause_type: CAUSE.to_owned(),
-        cause_id: stamp.cause_id,
-        cause_line: 0,
-        actor: stamp.actor,
-        approval_id: None,
-        effective_at: at,
-        recorded_at: at,
-        resync: false,
-    };
-    db::post(tx, &entry, stamp.at).await?;
-    stamp.act.push(&entry);
-    Ok(())
+    given.extend(lots::settle(&beside, at).into_iter().map(|delta| (act, delta)));
+    (taken, given)
 }
 
 /// Moves on what tills sold to a member after it was merged: an old card, a till that was offline. Returns how many

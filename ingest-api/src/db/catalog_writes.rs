@@ -26,6 +26,7 @@ pub enum Kind {
     Location,
     Cashier,
     Promotion,
+    LoyaltyProgram,
 }
 
 impl Kind {
@@ -38,6 +39,7 @@ impl Kind {
             Kind::Location => "location",
             Kind::Cashier => "cashier",
             Kind::Promotion => "promotion",
+            Kind::LoyaltyProgram => "loyalty_program",
         }
     }
 }

@@ -2,15 +2,20 @@
 
 use std::collections::HashMap;
 
+use chrono::{DateTime, Utc};
 use runtime::pg::PgTx;
+use schemas::ids::AccountId;
 use sqlx::{AssertSqlSafe, PgConnection, PgExecutor};
 use uuid::Uuid;
 
+use super::loyalty;
 use crate::customers::export::ExportedEntry;
-use crate::customers::{Lot, LoyaltyAccount, Member, MemberParams, MemberRow, StoredMember};
+use crate::customers::{Lot, LoyaltyAccount, LoyaltyEntry, Member, MemberParams, MemberRow, StoredMember};
+use crate::loyalty::lots;
 
 pub(super) const COLUMNS: &str = "customer_id, external_id, member_number, version, created_at, merged_into, erased_at";
 const LOTS_MAX: i64 = 500;
+const ENTRIES_MAX: i64 = 100;
 
 /// Inserts a member and an account in every program.
 pub async fn insert(
@@ -112,11 +117,13 @@ pub async fn list(
     .await
 }
 
-/// The accounts of a member. Documents are named where they are of these locations; none means every one.
+/// The accounts of a member as they are at an instant. Documents are named where they are of these locations; none means
+/// every one.
 pub async fn accounts(
     conn: &mut PgConnection,
     customer: Uuid,
     scope: Option<&[Uuid]>,
+    at: DateTime<Utc>,
 ) -> Result<Vec<LoyaltyAccount>, sqlx::Error> {
     let accounts: Vec<(Uuid, Uuid, String, i64, i64)> = sqlx::query_as(
         "select a.account_id, a.program_id, p.name, a.points, a.version
@@ -126,33 +133,52 @@ pub async fn accounts(
     .bind(customer)
     .fetch_all(&mut *conn)
     .await?;
-    let lots: Vec<Lot> = sqlx::query_as(
+    let ids: Vec<Uuid> = accounts.iter().map(|account| account.0).collect();
+    let held = loyalty::lots_of(&mut *conn, &ids).await?;
+    let shown: Vec<Lot> = sqlx::query_as(
         "select account_id, lot_id, earned_at, available_at, expires_at, points, remaining,
                 case when $3::uuid[] is null
                        or not exists (select from documents where document_id = cause_id and location_id <> all($3))
                      then cause_id end as cause_id
-         from loyalty_lots where account_id = any($1) and remaining > 0 order by earned_at, lot_id limit $2",
+         from loyalty_lots where account_id = any($1) and remaining <> 0 order by earned_at, lot_id limit $2",
     )
-    .bind(accounts.iter().map(|account| account.0).collect::<Vec<_>>())
+    .bind(&ids)
     .bind(LOTS_MAX)
+    .bind(scope)
+    .fetch_all(&mut *conn)
+    .await?;
+    let entries: Vec<LoyaltyEntry> = sqlx::query_as(
+        "select e.account_id, version, kind, delta, points_after, effective_at, recorded_at,
+                case when $3::uuid[] is null or location_id is null or location_id = any($3) then cause_id end as cause_id
+         from unnest($1::uuid[]) as a (account_id)
+         cross join lateral (select * from loyalty_entries e where e.account_id = a.account_id
+                             order by version desc limit $2) e",
+    )
+    .bind(&ids)
+    .bind(ENTRIES_MAX)
     .bind(scope)
     .fetch_all(conn)
     .await?;
-    let mut by_account: HashMap<Uuid, Vec<Lot>> = HashMap::new();
-    for lot in lots {
-        by_account.entry(lot.account_id).or_default().push(lot);
-    }
-    Ok(accounts
-        .into_iter()
-        .map(|(account_id, program_id, program, points, version)| LoyaltyAccount {
+    let mut lots_by: HashMap<Uuid, Vec<Lot>> = HashMap::new();
+    shown.into_iter().for_each(|lot| lots_by.entry(lot.account_id).or_default().push(lot));
+    let mut entries_by: HashMap<Uuid, Vec<LoyaltyEntry>> = HashMap::new();
+    entries.into_iter().for_each(|entry| entries_by.entry(entry.account_id).or_default().push(entry));
+    let account = |(account_id, program_id, program, points, version)| {
+        let held = held.get(&AccountId(account_id)).map_or(&[][..], Vec::as_slice);
+        LoyaltyAccount {
             account_id,
             program_id,
             program,
             points,
+            available: lots::available(held, at),
+            pending: lots::pending(held, at),
+            debt: lots::debt(held),
             version,
-            lots: by_account.remove(&account_id).unwrap_or_default(),
-        })
-        .collect())
+            lots: lots_by.remove(&account_id).unwrap_or_default(),
+            entries: entries_by.remove(&account_id).unwrap_or_default(),
+        }
+    };
+    Ok(accounts.into_iter().map(account).collect())
 }
 
 /// For the one statement that reads every document. Inside a transaction that only reads.

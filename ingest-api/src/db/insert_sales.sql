@@ -42,19 +42,20 @@ with d as materialized (
     insert into document_lines (
         document_id, line_no, location_id, leg, variant_id, product_id, sku, name, qty, unit, is_measured, tracks_stock,
         list_price_minor, unit_price_minor, override_reason, extended_minor, discounts, discount_minor, taxes, tax_minor,
-        added_tax_minor, net_minor, payable_minor, unit_cost, unit_shares)
+        added_tax_minor, net_minor, payable_minor, unit_cost, unit_shares, redemption_minor, redemption_points)
     select document_id, line_no, location_id, 'sale', variant_id, product_id, sku, name, qty, unit, is_measured,
         tracks_stock, list_price, unit_price, override_reason, extended, discounts::jsonb, discount, taxes::jsonb, tax,
-        added_tax, net, payable, unit_cost, unit_shares::jsonb
+        added_tax, net, payable, unit_cost, unit_shares::jsonb, coalesce(($128::bigint[])[place], 0),
+        coalesce(($129::bigint[])[place], 0)
     from unnest(
         $41::uuid[], $42::integer[], $43::uuid[], $44::uuid[], $45::uuid[], $46::text[], $47::text[], $48::bigint[],
         $49::text[], $50::boolean[], $51::boolean[], $52::bigint[], $53::bigint[], $54::text[],
         $55::bigint[], $56::text[], $57::bigint[], $58::text[], $59::bigint[], $60::bigint[], $61::bigint[],
         $62::bigint[], $63::bigint[], $64::text[]
-    ) as l (
+    ) with ordinality as l (
         document_id, line_no, location_id, variant_id, product_id, sku, name, qty, unit, is_measured, tracks_stock,
         list_price, unit_price, override_reason, extended, discounts, discount, taxes, tax, added_tax, net,
-        payable, unit_cost, unit_shares
+        payable, unit_cost, unit_shares, place
     )
 ), insert_tenders as (
     insert into document_tenders (document_id, tender_no, kind, amount_minor, state, psp_reference, card_brand,
@@ -80,12 +81,12 @@ with d as materialized (
         threshold, hysteresis, unit_cost
     )
 ), given as materialized (
-    select * from unnest(
+    select *, coalesce(($130::timestamptz[])[place], effective_at) as available_at from unnest(
         $87::uuid[], $88::bigint[], $89::uuid[], $90::bigint[], $91::uuid[], $92::bigint[], $93::bigint[],
         $94::uuid[], $95::uuid[], $96::uuid[], $97::timestamptz[], $98::timestamptz[]
-    ) as e (
+    ) with ordinality as e (
         account_id, version, location_id, location_seq, program_id, points, points_after, lot_id, cause_id, actor,
-        effective_at, expires_at
+        effective_at, expires_at, place
     )
 ), insert_entries as (
     insert into loyalty_entries (
@@ -93,12 +94,12 @@ with d as materialized (
         cause_id, actor, effective_at, recorded_at)
     select account_id, version, $1, location_id, location_seq, program_id, 'accrual', points, points_after,
         jsonb_build_array(jsonb_build_object('lot_id', lot_id, 'delta', points, 'earned_at', effective_at,
-            'available_at', effective_at, 'expires_at', expires_at)),
+            'available_at', available_at, 'expires_at', expires_at)),
         'document', cause_id, actor, effective_at, $2
     from given
 ), insert_lots as (
     insert into loyalty_lots (lot_id, account_id, cause_id, earned_at, available_at, expires_at, points, remaining)
-    select lot_id, account_id, cause_id, effective_at, effective_at, expires_at, points, points from given
+    select lot_id, account_id, cause_id, effective_at, available_at, expires_at, points, points from given
 ), update_levels as (
     update stock_levels s set qty = u.qty, version = u.version
     from unnest(

@@ -9,7 +9,6 @@ use schemas::ids::{CustomerId, LocationId, TerminalId, VariantId};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::loyalty::accrual::EarnRule;
 use crate::sales::known::{Account, Documents, Known, KnownDocument, Lease, Rights, StockRow, Terminal};
 use crate::sales::types::ValidSale;
 
@@ -31,10 +30,6 @@ struct Row {
     account_programs: Option<Vec<Uuid>>,
     account_points: Option<Vec<i64>>,
     account_versions: Option<Vec<i64>>,
-    programs: Option<Vec<Uuid>>,
-    program_steps: Option<Vec<i64>>,
-    program_points: Option<Vec<i64>>,
-    program_days: Option<Vec<Option<i32>>>,
     document_ids: Option<Vec<Uuid>>,
     document_terminals: Option<Vec<Uuid>>,
     document_seqs: Option<Vec<i64>>,
@@ -125,6 +120,7 @@ fn known(row: Row, cashiers: Vec<(Uuid, Uuid)>) -> Known {
         last_seq: row.locked.iter().map(|id| LocationId(*id)).zip(row.last_seqs.iter().copied()).collect(),
         stock: stock(&row),
         accounts: accounts(&row),
+        lots: HashMap::new(),
         terminals: terminals(&row),
         rights: rights(&row, cashiers),
         leases: HashMap::new(),
@@ -160,15 +156,11 @@ fn col<T>(column: &Option<Vec<T>>) -> &[T] {
 fn accounts(row: &Row) -> HashMap<CustomerId, Vec<Account>> {
     let mut by_customer: HashMap<CustomerId, Vec<Account>> = HashMap::new();
     for (i, account) in col(&row.accounts).iter().enumerate() {
-        let program = col(&row.account_programs)[i];
-        let Some(p) = col(&row.programs).iter().position(|id| *id == program) else { continue };
         by_customer.entry(CustomerId(col(&row.account_customers)[i])).or_default().push(Account {
             account_id: (*account).into(),
-            program_id: program.into(),
+            program_id: col(&row.account_programs)[i].into(),
             points: col(&row.account_points)[i],
             version: col(&row.account_versions)[i],
-            rule: EarnRule { step_minor: col(&row.program_steps)[p], points_per_step: col(&row.program_points)[p] },
-            expires_after_days: col(&row.program_days)[p],
             is_changed: false,
         });
     }

@@ -16,6 +16,7 @@ pub mod locks;
 pub mod loyalty;
 pub mod outbox;
 pub mod profiles;
+pub mod programs;
 pub mod promotions;
 pub mod relay;
 pub mod roles;

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::limits::{self, Done};
 use super::locks::SALES_ROUTE;
+use super::loyalty::{self, NewEntry};
 use super::outbox::Act;
 use crate::pricing::{PricedLine, unit_shares};
 use crate::sales::acts;
@@ -18,6 +19,7 @@ use crate::sales::explain::{Stored, TraceStep};
 use crate::sales::hash::HASH_VERSION;
 use crate::sales::known::Known;
 use crate::sales::price::PricedSale;
+use crate::sales::redemption::Entry;
 use crate::sales::types::ValidSale;
 
 /// Where a request came from, for audit and tracing.
@@ -70,7 +72,9 @@ pub async fn insert(conn: &mut PgConnection, sold: &[Sold<'_>], known: &Known) -
     let approvers = rarely(sold, |sold| sold.accepted.approval.as_ref().map(|approval| approval.approver));
     let reasons =
         rarely(sold, |Sold { accepted, .. }| (!accepted.acts.is_empty()).then(|| acts::described(&accepted.acts)));
-    query.bind(leases).bind(approvals).bind(approvers).bind(reasons).execute(conn).await?;
+    let query = query.bind(leases).bind(approvals).bind(approvers).bind(reasons);
+    let redeemed = Redeemed::of(sold);
+    redeemed.bind(query).bind(pending(sold)).execute(conn).await?;
     Ok(())
 }
 
@@ -78,6 +82,46 @@ pub async fn insert(conn: &mut PgConnection, sold: &[Sold<'_>], known: &Known) -
 fn rarely<T>(sold: &[Sold<'_>], of: impl Fn(&Sold<'_>) -> Option<T>) -> Vec<Option<T>> {
     let column: Vec<Option<T>> = sold.iter().map(of).collect();
     if column.iter().any(Option::is_some) { column } else { Vec::new() }
+}
+
+/// When the points of the plain entries can be spent; nothing is sent where it is at once.
+fn pending(sold: &[Sold<'_>]) -> Vec<Option<DateTime<Utc>>> {
+    let of = |sold: &Sold<'_>| {
+        let lots = plain(sold).filter_map(|entry| entry.lots.first());
+        lots.map(|lot| (lot.available_at != lot.earned_at).then_some(lot.available_at)).collect::<Vec<_>>()
+    };
+    let column: Vec<Option<DateTime<Utc>>> = sold.iter().flat_map(of).collect();
+    if column.iter().any(Option::is_some) { column } else { Vec::new() }
+}
+
+/// Entries that are one new lot each.
+fn plain<'a>(sold: &'a Sold<'_>) -> impl Iterator<Item = &'a Entry> {
+    sold.accepted.entries.iter().filter(|entry| entry.is_plain)
+}
+
+/// Writes entries that change lots which were there before; a batch without any sends nothing.
+pub async fn insert_redemptions(conn: &mut PgConnection, sold: &[Sold<'_>], known: &Known) -> Result<(), sqlx::Error> {
+    let of = |sold: &'_ Sold<'_>| {
+        let entries = sold.accepted.entries.iter().filter(|entry| !entry.is_plain);
+        let new = |entry: &Entry| NewEntry {
+            account_id: entry.account_id.0,
+            version: entry.version,
+            location_id: Some(sold.sale.location_id().0),
+            location_seq: sold.accepted.location_seq,
+            program_id: entry.program_id.0,
+            kind: entry.kind.as_str(),
+            delta: entry.delta,
+            points_after: entry.points_after,
+            lots: entry.lots.clone(),
+            cause_type: CAUSE_DOCUMENT,
+            cause_id: sold.sale.document_id.0,
+            actor: sold.sale.cashier_id.0,
+            effective_at: sold.sale.cart.occurred_at,
+        };
+        entries.map(new).collect::<Vec<_>>()
+    };
+    let entries: Vec<NewEntry> = sold.iter().flat_map(of).collect();
+    loyalty::insert_with_lots(conn, (known.epoch, known.recorded_at), &entries).await
 }
 
 /// Writes what limits are about, before the outbox ids are taken; a batch without such acts sends nothing.
@@ -359,21 +403,39 @@ columns!(Entries<'a> {
 impl<'a> Entries<'a> {
     fn of(sold: &'a [Sold<'a>]) -> Self {
         let mut rows = Entries::default();
-        for Sold { sale, accepted, .. } in sold {
-            for entry in &accepted.entries {
+        for sold in sold {
+            let Sold { sale, accepted, .. } = sold;
+            for (entry, lot) in plain(sold).filter_map(|entry| Some((entry, entry.lots.first()?))) {
                 rows.account_id.push(entry.account_id.0);
                 rows.version.push(entry.version);
                 rows.location_id.push(sale.location_id().0);
                 rows.location_seq.push(accepted.location_seq);
                 rows.program_id.push(entry.program_id.0);
-                rows.points.push(entry.points);
+                rows.points.push(entry.delta);
                 rows.points_after.push(entry.points_after);
-                rows.lot_id.push(entry.lot_id.0);
+                rows.lot_id.push(lot.lot_id.0);
                 rows.cause_id.push(sale.document_id.0);
                 rows.actor.push(sale.cashier_id.0);
                 rows.effective_at.push(sale.cart.occurred_at);
-                rows.expires_at.push(entry.expires_at);
+                rows.expires_at.push(lot.expires_at);
             }
+        }
+        rows
+    }
+}
+
+columns!(Redeemed<'a> { redemption_minor: i64, redemption_points: i64 });
+
+impl Redeemed<'_> {
+    /// What points paid of each line, in the order of [`Lines`]; nothing where none paid for any.
+    fn of(sold: &[Sold<'_>]) -> Self {
+        let mut rows = Redeemed::default();
+        if sold.iter().all(|sold| sold.priced.priced.redemption.is_none()) {
+            return rows;
+        }
+        for line in sold.iter().flat_map(|sold| &sold.priced.priced.lines) {
+            rows.redemption_minor.push(line.redemption_minor);
+            rows.redemption_points.push(line.redemption_points);
         }
         rows
     }

@@ -10,12 +10,14 @@ use std::sync::Arc;
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use chrono_tz::Tz;
 use rust_decimal::Decimal;
-use schemas::ids::{LocationId, TaxProfileId, VariantId};
+use schemas::ids::{LocationId, ProgramId, TaxProfileId, VariantId};
 use schemas::money::UnknownRoundingMode;
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use crate::db::promotions;
+use crate::loyalty::accrual::EarnRule;
+use crate::loyalty::program::{Program, Worth};
 use crate::pricing::snapshot::{Location, Price, RateSet, Snapshot, Tax, TaxProfile, Variant};
 
 /// The picture at the committed catalog version, or None when `known` is up to date.
@@ -54,6 +56,9 @@ async fn read_from(conn: &mut PgConnection, known: &Snapshot) -> Result<Snapshot
     }
     if ids("promotion").is_none_or(|ids| !ids.is_empty()) {
         next.promotions = promotions::in_order(conn).await?;
+    }
+    if ids("loyalty_program").is_none_or(|ids| !ids.is_empty()) {
+        next.programs = Arc::new(programs(conn).await?.into_iter().map(|it| (it.program_id, it)).collect());
     }
     Ok(next)
 }
@@ -255,4 +260,33 @@ async fn prices(
         });
     }
     Ok(by_variant)
+}
+
+#[derive(sqlx::FromRow)]
+struct ProgramRow {
+    program_id: Uuid,
+    step_minor: i64,
+    points_per_step: i64,
+    expires_after_days: Option<i32>,
+    pending_days: Option<i32>,
+    redeem_points: Option<i64>,
+    redeem_minor: Option<i64>,
+}
+
+/// All of them: there are few.
+async fn programs(conn: &mut PgConnection) -> Result<Vec<Program>, sqlx::Error> {
+    let rows: Vec<ProgramRow> = sqlx::query_as(
+        "select program_id, step_minor, points_per_step, expires_after_days, pending_days, redeem_points, redeem_minor
+         from loyalty_programs",
+    )
+    .fetch_all(conn)
+    .await?;
+    let program = |row: ProgramRow| Program {
+        program_id: ProgramId(row.program_id),
+        rule: EarnRule { step_minor: row.step_minor, points_per_step: row.points_per_step },
+        expires_after_days: row.expires_after_days,
+        pending_days: row.pending_days,
+        worth: row.redeem_points.zip(row.redeem_minor).map(|(points, minor)| Worth { points, minor }),
+    };
+    Ok(rows.into_iter().map(program).collect())
 }

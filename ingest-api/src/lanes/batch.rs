@@ -1,5 +1,5 @@
 //! One batch, one transaction: lock and read, decide, write, commit. Four round trips; more where limits are to be judged,
-//! or coupons and counted promotions take part.
+//! coupons and counted promotions take part, or points are spent.
 
 use std::sync::Arc;
 
@@ -16,6 +16,7 @@ use crate::sales::acts;
 use crate::sales::decide::{Accepted, Decision, decide};
 use crate::sales::known::Known;
 use crate::sales::price::{Offered, offered};
+use crate::sales::redemption;
 use crate::sales::refusal::Refusal;
 use crate::sales::types::ValidSale;
 
@@ -82,6 +83,11 @@ async fn work(
     if !wanted.is_empty() {
         known.learn(db::limits::read(conn, &wanted).await?);
     }
+    // The same for points that are spent and debts of points that are paid.
+    let accounts = redemption::wanted(&known, batch.iter().map(|waiting| &waiting.offer.sale));
+    if !accounts.is_empty() {
+        known.lots = db::loyalty::lots_of(&mut *conn, &accounts).await?;
+    }
     let mut accepted: Vec<(usize, Accepted)> = Vec::new();
     let mut verdicts = Vec::with_capacity(batch.len());
     for (index, waiting) in batch.iter_mut().enumerate() {
@@ -117,6 +123,7 @@ async fn work(
     }
     db::sales::insert_acts(conn, &sold, &known).await?;
     db::promotions::insert_uses(conn, &sold, known.epoch, known.recorded_at).await?;
+    db::sales::insert_redemptions(conn, &sold, &known).await?;
     db::sales::insert(conn, &sold, &known).await?;
     Ok((verdicts, true))
 }

@@ -55,14 +55,21 @@ pub struct Extended<'a> {
     /// In the order in which they were taken.
     pub discounts: Vec<PricedDiscount>,
     pub discount_minor: i64,
+    /// What points pay of it, and how many of them.
+    pub redemption_minor: i64,
+    pub redemption_points: i64,
     /// Its price was set by hand or brought in: promotions leave it as it is.
     pub is_fixed: bool,
 }
 
 impl Extended<'_> {
-    /// What is left of it.
+    /// What discounts leave of it.
     pub fn left_minor(&self) -> i64 {
         self.extended_minor - self.discount_minor
+    }
+    /// What is left for the taxes to bear on.
+    pub fn amount_minor(&self) -> i64 {
+        self.left_minor() - self.redemption_minor
     }
     /// Takes a discount off, which is not more than what is left.
     pub fn take(&mut self, discount: PricedDiscount) {
@@ -103,6 +110,8 @@ pub fn extend<'a>(
         extended_minor,
         discounts: Vec::new(),
         discount_minor: 0,
+        redemption_minor: 0,
+        redemption_points: 0,
         is_fixed: line.override_.is_some(),
     };
     if let Some(discount) = &line.discount {

@@ -1,12 +1,13 @@
 //! Pure: what a cart costs. One entry point, [`price`], serves the quote, the commit and the check of a replay.
 //!
-//! Order of computation: extended price, line discounts, promotions, the discount on the order, base, taxes, total. Every
-//! figure has one rounding step, in the mode of the location, and every step is in the trace.
+//! Order of computation: extended price, line discounts, promotions, the discount on the order, points redemption, base,
+//! taxes, total. Every figure has one rounding step, in the mode of the location, and every step is in the trace.
 
 mod lines;
 mod order;
 pub mod promotions;
 pub mod ratio;
+pub mod redemption;
 pub mod snapshot;
 pub mod tax;
 pub mod tender;
@@ -27,7 +28,8 @@ use crate::error::FieldProblem;
 use lines::{Extended, extend, find};
 use promotions::{Circumstances, Outcome, Usage};
 use ratio::Ratio;
-use snapshot::{Location, Snapshot, Variant};
+use redemption::{PricedRedemption, Redemption, redeem};
+use snapshot::{Location, Programs, Snapshot, Variant};
 use tax::{LineTax, TaxedLine, sum, taxes_of};
 use trace::Trace;
 
@@ -48,6 +50,7 @@ pub struct Cart {
     pub order_discount: Option<Discount>,
     /// Codes as they are stored: upper case, letters and digits alone.
     pub coupons: Vec<String>,
+    pub redemption: Option<Redemption>,
 }
 
 /// What is known beside the catalog of what a cart names: under the locks of the sale, or a moment before.
@@ -137,8 +140,12 @@ pub struct Priced {
     /// Catalog version the figures come from.
     pub catalog_version: i64,
     pub location: Arc<Location>,
+    /// By which the document gives points.
+    pub programs: Arc<Programs>,
     pub lines: Vec<PricedLine>,
+    pub redemption: Option<PricedRedemption>,
     pub subtotal_minor: i64,
+    /// Discounts and redemption of all lines.
     pub discount_minor: i64,
     pub tax_minor: i64,
     pub total_minor: i64,
@@ -160,6 +167,9 @@ pub struct PricedLine {
     /// In the order in which they were taken.
     pub discounts: Vec<PricedDiscount>,
     pub discount_minor: i64,
+    /// What points paid of the line, and how many of them.
+    pub redemption_minor: i64,
+    pub redemption_points: i64,
     pub taxes: Vec<LineTax>,
     pub tax_minor: i64,
     /// The part of the tax that is added to the price.
@@ -224,16 +234,19 @@ pub fn price(snapshot: &Snapshot, cart: &Cart, terms: &Terms) -> Result<Priced, 
     if let Some(discount) = &cart.order_discount {
         order::discount(discount, &mut found, location.rounding_mode, &mut trace).map_err(|problem| vec![problem])?;
     }
-    let priced = total(snapshot.version, location, found, trace).map_err(overflow)?;
+    let redeemed = cart.redemption.map(|redemption| redeem(snapshot, location, redemption, &mut found, &mut trace));
+    let redemption = redeemed.transpose().map_err(|problem| vec![problem])?;
+    let priced = total(snapshot, location, found, redemption, trace).map_err(overflow)?;
     Ok(Priced { promotions, ..priced })
 }
 
 /// Taxes of all lines together, then the header as the sum of the lines. A figure that not every store of the platform
 /// can hold is an overflow, also where the sum of it would cancel out.
 fn total(
-    catalog_version: i64,
+    snapshot: &Snapshot,
     location: &Arc<Location>,
     extended: Vec<Extended<'_>>,
+    redemption: Option<PricedRedemption>,
     mut trace: Trace,
 ) -> Result<Priced, Overflow> {
     let taxed: Vec<TaxedLine<'_>> = extended
@@ -243,7 +256,7 @@ fn total(
             profile: line.found.variant.tax_profile_id,
             taxes: line.found.taxes,
             is_price_inclusive: line.found.price.tax_inclusive,
-            amount_minor: line.left_minor(),
+            amount_minor: line.amount_minor(),
         })
         .collect();
     let taxes = taxes_of(&taxed, location.rounding_mode, &mut trace)?;
@@ -256,10 +269,12 @@ fn total(
         sum.and_then(storable)
     };
     Ok(Priced {
-        catalog_version,
+        catalog_version: snapshot.version,
         location: location.clone(),
+        programs: snapshot.programs.clone(),
+        redemption,
         subtotal_minor: column(|line| line.extended_minor)?,
-        discount_minor: column(|line| line.discount_minor)?,
+        discount_minor: column(|line| line.discount_minor + line.redemption_minor)?,
         tax_minor: column(|line| line.tax_minor)?,
         total_minor: column(|line| line.payable_minor)?,
         lines,
@@ -272,8 +287,7 @@ fn finished(line: Extended<'_>, taxes: Vec<LineTax>) -> Result<PricedLine, Overf
     let all: Vec<i64> = taxes.iter().map(|tax| storable(tax.amount_minor)).collect::<Result<_, _>>()?;
     let added: Vec<i64> = taxes.iter().filter(|tax| !tax.is_inclusive).map(|tax| tax.amount_minor).collect();
     let (tax_minor, added_tax_minor) = (sum(&all)?, sum(&added)?);
-    let amount = line.left_minor();
-    let payable_minor = storable(amount.checked_add(added_tax_minor).ok_or(Overflow)?)?;
+    let payable_minor = storable(line.amount_minor().checked_add(added_tax_minor).ok_or(Overflow)?)?;
     Ok(PricedLine {
         line_no: line.line_no,
         variant: line.found.variant.clone(),
@@ -284,6 +298,8 @@ fn finished(line: Extended<'_>, taxes: Vec<LineTax>) -> Result<PricedLine, Overf
         extended_minor: line.extended_minor,
         discounts: line.discounts,
         discount_minor: line.discount_minor,
+        redemption_minor: line.redemption_minor,
+        redemption_points: line.redemption_points,
         taxes,
         tax_minor,
         added_tax_minor,
@@ -302,9 +318,11 @@ pub fn unit_shares(line: &PricedLine) -> String {
     let share = |amount: i64| format!("[{},{}]", amount / n, amount % n);
     let all = |amounts: &mut dyn Iterator<Item = i64>| amounts.map(share).collect::<Vec<_>>().join(",");
     format!(
-        r#"{{"n":{n},"extended":{},"discounts":[{}],"redemption":[0,0],"added_tax":{},"taxes":[{}]}}"#,
+        r#"{{"n":{n},"extended":{},"discounts":[{}],"redemption":{},"redemption_points":{},"added_tax":{},"taxes":[{}]}}"#,
         share(line.extended_minor),
         all(&mut line.discounts.iter().map(|discount| discount.amount_minor)),
+        share(line.redemption_minor),
+        share(line.redemption_points),
         share(line.added_tax_minor),
         all(&mut line.taxes.iter().map(|tax| tax.amount_minor))
     )

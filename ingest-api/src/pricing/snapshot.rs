@@ -6,11 +6,12 @@ use std::sync::Arc;
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use chrono_tz::Tz;
 use rust_decimal::Decimal;
-use schemas::ids::{LocationId, ProductId, TaxProfileId, VariantId};
+use schemas::ids::{LocationId, ProductId, ProgramId, TaxProfileId, VariantId};
 use schemas::money::RoundingMode;
 use uuid::Uuid;
 
 use super::promotions::rule::Promotion;
+use crate::loyalty::program::Program;
 
 /// Everything a sale is priced and checked with, as of `version`.
 #[derive(Debug, Clone, Default)]
@@ -25,7 +26,11 @@ pub struct Snapshot {
     pub tax_profiles: HashMap<TaxProfileId, Arc<TaxProfile>>,
     /// By priority, then id: the order in which they apply.
     pub promotions: Vec<Arc<Promotion>>,
+    pub programs: Arc<Programs>,
 }
+
+/// Loyalty programs.
+pub type Programs = HashMap<ProgramId, Program>;
 
 #[derive(Debug, Clone)]
 pub struct Location {

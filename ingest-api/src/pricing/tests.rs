@@ -2,11 +2,13 @@ use std::collections::HashMap;
 
 use chrono::NaiveTime;
 use proptest::prelude::*;
-use schemas::ids::{ProductId, TaxProfileId};
+use schemas::ids::{ProductId, ProgramId, TaxProfileId};
 use schemas::money::{self, RoundingMode};
 
 use super::snapshot::{Price, RateSet, Tax, TaxProfile};
 use super::*;
+use crate::loyalty::accrual::EarnRule;
+use crate::loyalty::program::{Program, Worth};
 
 const SHOP: LocationId = LocationId(Uuid::from_u128(1));
 const AT: &str = "2026-05-04T10:00:00Z";
@@ -108,6 +110,7 @@ pub(crate) fn cart(lines: Vec<CartLine>) -> Cart {
         lines,
         order_discount: None,
         coupons: Vec::new(),
+        redemption: None,
     }
 }
 
@@ -352,5 +355,64 @@ proptest! {
         prop_assert!(serde_json::from_str::<serde_json::Value>(&priced.trace).is_ok());
         // The quote and the commit call the same function: the same cart gives the same bytes.
         prop_assert_eq!(format!("{:?}", price(&snapshot, &cart, &Terms::default()).unwrap()), format!("{priced:?}"));
+    }
+}
+
+const PROGRAM: ProgramId = ProgramId(Uuid::from_u128(77));
+
+/// A shop whose points are worth a minor unit each.
+fn with_points(mut snapshot: Snapshot) -> Snapshot {
+    let worth = Some(Worth { points: 1, minor: 1 });
+    let rule = EarnRule { step_minor: 100, points_per_step: 1 };
+    let program = Program { program_id: PROGRAM, rule, expires_after_days: None, pending_days: None, worth };
+    snapshot.programs = Arc::new(HashMap::from([(PROGRAM, program)]));
+    snapshot
+}
+
+fn redeemed(snapshot: &Snapshot, lines: Vec<CartLine>, points: i64) -> Result<Priced, Vec<FieldProblem>> {
+    let redemption = Some(Redemption { program_id: PROGRAM, points });
+    price(snapshot, &Cart { redemption, ..cart(lines) }, &Terms::default())
+}
+
+/// Rule T6: money and points by the bases before redemption, after the discounts of the lines.
+#[test]
+fn points_are_handed_to_lines_by_what_they_were_worth_before() {
+    let snapshot = with_points(shop(RoundingMode::HalfEven, vec![tax(1, "0.10")], &[1000, 500, 0]));
+    let half = Discount::Percent { percent: Decimal::from(50), reason: "half".into() };
+    let lines = vec![CartLine { discount: Some(half), ..line(0, 1000) }, line(1, 3000), line(2, 1000)];
+    let priced = redeemed(&snapshot, lines, 333).unwrap();
+    let of: Vec<_> =
+        priced.lines.iter().map(|line| (line.redemption_minor, line.redemption_points, line.tax_minor)).collect();
+    assert_eq!(of, [(83, 83, 42), (250, 250, 125), (0, 0, 0)]);
+    assert_eq!((priced.discount_minor, priced.tax_minor, priced.total_minor), (833, 167, 2000 - 333 + 167));
+    let shares = r#"{"n":3,"extended":[500,0],"discounts":[],"redemption":[83,1],"redemption_points":[83,1],"added_tax":[41,2],"taxes":[[41,2]]}"#;
+    assert_eq!(unit_shares(&priced.lines[1]), shares);
+}
+
+proptest! {
+    #[test]
+    fn a_redemption_lowers_the_total_by_its_money_and_its_taxes_and_no_line_below_zero(
+        prices in prop::collection::vec(0i64..5_000, 1..8), share in 0i64..=100, mode in 0usize..5, inclusive: bool,
+        order: bool) {
+        let rate = tax(1, "0.0775");
+        let rate = if order { per_order(rate) } else { rate };
+        let rate = if inclusive { included(rate) } else { rate };
+        let snapshot = with_points(shop(RoundingMode::ALL[mode], vec![rate], &prices));
+        let lines = || (0..prices.len()).map(|index| line(index, 2000)).collect::<Vec<_>>();
+        let base: i64 = prices.iter().map(|price| 2 * price).sum();
+        let points = base * share / 100;
+        prop_assume!(points > 0);
+        let priced = redeemed(&snapshot, lines(), points).unwrap();
+        prop_assert_eq!(priced.redemption.map(|it| it.amount_minor), Some(points));
+        prop_assert_eq!(priced.lines.iter().map(|line| line.redemption_minor).sum::<i64>(), points);
+        prop_assert_eq!(priced.lines.iter().map(|line| line.redemption_points).sum::<i64>(), points);
+        let added: i64 = priced.lines.iter().map(|line| line.added_tax_minor).sum();
+        prop_assert_eq!(priced.total_minor, base - points + added);
+        prop_assert_eq!(priced.discount_minor, points);
+        for line in &priced.lines {
+            prop_assert!(line.redemption_minor <= line.extended_minor && line.payable_minor >= 0 && line.net_minor >= 0);
+        }
+        let more = redeemed(&snapshot, lines(), base + 1).unwrap_err();
+        prop_assert_eq!((more[0].code, more[0].pointer.as_str()), ("redemption_exceeds_base", "/redemption/points"));
     }
 }

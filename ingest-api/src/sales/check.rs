@@ -9,8 +9,8 @@ use schemas::time::Timestamp;
 
 use super::hash;
 use super::types::{
-    Card, DiscountKind, NewDiscount, NewLine, NewQuote, NewSale, NewTender, Tender, TenderKind, ValidSale, cart_line,
-    discount,
+    Card, DiscountKind, NewDiscount, NewLine, NewQuote, NewRedemption, NewSale, NewTender, Tender, TenderKind,
+    ValidSale, cart_line, discount,
 };
 use crate::approvals::{Presented, TOKEN_CHARS_MAX};
 use crate::checks::decimal;
@@ -68,6 +68,7 @@ pub fn valid_sale(new: NewSale, terminal_id: TerminalId, now: DateTime<Utc>) -> 
     check_discount(&mut findings, new.order_discount.as_ref(), || "/order_discount".to_owned());
     let coupons = coupons(&mut findings, &new.coupons);
     check_tenders(&mut findings, &new.tenders);
+    check_redemption(&mut findings, new.redemption, new.customer_id.is_some());
     let is_short = new.approval.as_ref().is_none_or(|text| text.len() <= TOKEN_CHARS_MAX);
     findings.that(is_short, at("/approval"), "is longer than any approval");
     if !findings.0.is_empty() {
@@ -91,6 +92,7 @@ pub fn valid_sale(new: NewSale, terminal_id: TerminalId, now: DateTime<Utc>) -> 
             lines: new.lines.iter().map(cart_line).collect(),
             order_discount: new.order_discount.as_ref().and_then(discount),
             coupons,
+            redemption: new.redemption.map(Into::into),
         },
         tenders: new.tenders.into_iter().map(tender).collect(),
         total_minor: new.total_minor,
@@ -109,6 +111,7 @@ pub fn valid_quote(new: NewQuote, currency: &str, now: DateTime<Utc>) -> Result<
     check_lines(&mut findings, &new.lines);
     check_discount(&mut findings, new.order_discount.as_ref(), || "/order_discount".to_owned());
     let coupons = coupons(&mut findings, &new.coupons);
+    check_redemption(&mut findings, new.redemption, new.customer_id.is_some());
     if !findings.0.is_empty() {
         return Err(findings.0);
     }
@@ -120,6 +123,7 @@ pub fn valid_quote(new: NewQuote, currency: &str, now: DateTime<Utc>) -> Result<
         lines: new.lines.iter().map(cart_line).collect(),
         order_discount: new.order_discount.as_ref().and_then(discount),
         coupons,
+        redemption: new.redemption.map(Into::into),
     })
 }
 
@@ -228,6 +232,15 @@ fn check_tenders(findings: &mut Findings, tenders: &[NewTender]) {
             (Some(_), _) => findings.that(false, at("card"), "belongs to a card tender only"),
             (None, _) => {}
         }
+    }
+}
+
+fn check_redemption(findings: &mut Findings, redemption: Option<NewRedemption>, is_member_named: bool) {
+    let Some(redemption) = redemption else { return };
+    let is_in_range = (1..=AMOUNT_MAX).contains(&redemption.points);
+    findings.that(is_in_range, || "/redemption/points".to_owned(), "must be 1 to 1000000000000");
+    if !is_member_named {
+        findings.0.push(FieldProblem::new("/customer_id", "customer_required", "whose points they are must be named"));
     }
 }
 

@@ -6,22 +6,21 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use chrono::{DateTime, TimeDelta, Utc};
-use schemas::ids::{AccountId, CustomerId, LocationId, LotId, ProgramId, VariantId, derived_id};
+use schemas::ids::{LocationId, VariantId};
 use schemas::money::storable;
 use serde_json::json;
 use uuid::Uuid;
 
 use super::acts;
 use super::hash::{document_digest, hex};
-use super::known::{Account, Known, KnownDocument, Lease, StockRow, Terminal};
+use super::known::{Known, KnownDocument, Lease, StockRow, Terminal};
 use super::price::PricedSale;
+use super::redemption::{self, Entry, EntryKind};
 use super::refusal::Refusal;
 use super::response::{Figures, SaleBody, instant, tender_bodies};
 use super::types::ValidSale;
 use crate::access::Permission;
 use crate::approvals::{Approval, Settled, Standing};
-use crate::loyalty::accrual::earn;
 
 /// What a sale is answered.
 #[derive(Debug)]
@@ -67,19 +66,6 @@ pub struct Movement {
     pub threshold: Option<i64>,
     pub hysteresis: i64,
     pub unit_cost: Option<i64>,
-}
-
-/// Points given to an account, as one lot.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
-    pub account_id: AccountId,
-    pub customer_id: CustomerId,
-    pub program_id: ProgramId,
-    pub version: i64,
-    pub points: i64,
-    pub points_after: i64,
-    pub lot_id: LotId,
-    pub expires_at: Option<DateTime<Utc>>,
 }
 
 /// Decides one sale and, when it is accepted, brings `known` up to date.
@@ -140,13 +126,14 @@ fn accept(
     }
     let location = sale.location_id();
     check_stock(known, location, priced)?;
+    let burned = redemption::check(known, sale)?;
 
     // From here on nothing refuses: numbers are taken.
     let last_seq = known.last_seq.entry(location).or_default();
     *last_seq += 1;
     let location_seq = *last_seq;
     let (movements, is_oversold) = move_stock(known, location, priced);
-    let entries = give_points(known, sale, priced);
+    let entries = redemption::post(known, sale, priced, burned);
     acts::count(known, sale, priced, &acts);
     known.promoted.count(&priced.priced.promotions.given);
     let is_over = acts.iter().any(|act| act.standing == Standing::OverLimit);
@@ -155,8 +142,13 @@ fn accept(
         .filter_map(|(holds, flag)| holds.then_some(flag))
         .collect();
     let digest = document_digest(&priced.priced, &sale.tenders);
-    let points_earned = entries.iter().map(|entry| entry.points).sum();
-    let numbers = Numbers { location_seq, points_earned, approval_id: approval.as_ref().map(|approval| approval.jti) };
+    let points = |kind| entries.iter().filter(|entry| entry.kind == kind).map(|entry| entry.delta).sum::<i64>();
+    let numbers = Numbers {
+        location_seq,
+        points_redeemed: -points(EntryKind::Redemption),
+        points_earned: points(EntryKind::Accrual),
+        approval_id: approval.as_ref().map(|approval| approval.jti),
+    };
     let response = body(known, sale, priced, &terminal, numbers, &flags, &digest);
     known.keys.insert((sale.terminal_id, key.to_owned()), sale.content_hash);
     known.documents.insert(KnownDocument {
@@ -268,41 +260,10 @@ fn move_stock(known: &mut Known, location: LocationId, sale: &PricedSale) -> (Ve
     (movements, is_oversold)
 }
 
-/// Accrual on the net of the lines, without tax; programs that give nothing write nothing.
-fn give_points(known: &mut Known, sale: &ValidSale, priced: &PricedSale) -> Vec<Entry> {
-    let Some(customer_id) = sale.customer_id else { return Vec::new() };
-    let base = priced.priced.total_minor - priced.priced.tax_minor;
-    let accounts = known.accounts.get_mut(&customer_id).map_or(&mut [][..], Vec::as_mut_slice);
-    let mut entries = Vec::new();
-    for account in accounts {
-        let points = earn(base, account.rule);
-        let Some(points_after) = account.points.checked_add(points).filter(|_| points > 0) else { continue };
-        account.points = points_after;
-        account.version += 1;
-        account.is_changed = true;
-        entries.push(entry(account, customer_id, points, sale));
-    }
-    entries
-}
-
-fn entry(account: &Account, customer_id: CustomerId, points: i64, sale: &ValidSale) -> Entry {
-    let lot = derived_id("lot", &format!("{}:{}", sale.document_id, account.program_id));
-    let lifetime = account.expires_after_days.map(|days| TimeDelta::days(days.into()));
-    Entry {
-        account_id: account.account_id,
-        customer_id,
-        program_id: account.program_id,
-        version: account.version,
-        points,
-        points_after: account.points,
-        lot_id: LotId(lot),
-        expires_at: lifetime.and_then(|lifetime| sale.cart.occurred_at.checked_add_signed(lifetime)),
-    }
-}
-
 /// Numbers of the answer that are given in the lane.
 struct Numbers {
     location_seq: i64,
+    points_redeemed: i64,
     points_earned: i64,
     approval_id: Option<Uuid>,
 }
@@ -340,6 +301,7 @@ fn body(
         tip_minor: 0,
         rounding_minor: priced.settled.rounding_minor,
         change_minor: priced.settled.change_minor,
+        points_redeemed: numbers.points_redeemed,
         points_earned: numbers.points_earned,
         flags,
         content_hash: hex(&sale.content_hash),

@@ -1,14 +1,14 @@
 //! Pure: the records of an accepted sale, in the order in which they are published.
 
 use schemas::events::{
-    DocumentCommitted, DocumentKind, DocumentLine, DocumentTender, LineDiscount, LineTax, LotChange, LoyaltyPosted,
-    StockMoved,
+    DocumentCommitted, DocumentKind, DocumentLine, DocumentTender, LineDiscount, LineTax, LoyaltyPosted, StockMoved,
 };
 use schemas::time::{Day, Timestamp};
 
-use super::decide::{Accepted, Entry, Movement};
+use super::decide::{Accepted, Movement};
 use super::hash::{HASH_VERSION, hex};
 use super::price::PricedSale;
+use super::redemption::Entry;
 use super::types::{Tender, ValidSale};
 use crate::db::outbox::Act;
 use crate::pricing::PricedLine;
@@ -83,6 +83,7 @@ fn document(sale: &ValidSale, priced: &PricedSale, accepted: &Accepted, stamp: S
         cause_id: sale.document_id.0,
         cause_line: 0,
         actor: sale.cashier_id,
+        reason: None,
     }
 }
 
@@ -125,13 +126,15 @@ fn document_line(sale: &ValidSale, line: &PricedLine) -> DocumentLine {
         extended_minor: line.extended_minor,
         discounts: discounts.collect(),
         discount_minor: line.discount_minor,
-        redemption_minor: 0,
+        redemption_minor: line.redemption_minor,
         taxes: taxes.collect(),
         tax_minor: line.tax_minor,
         added_tax_minor: line.added_tax_minor,
         net_minor: line.net_minor,
         payable_minor: line.payable_minor,
         unit_cost: line.variant.unit_cost,
+        redemption_points: line.redemption_points,
+        liability_account_id: None,
     }
 }
 
@@ -185,7 +188,6 @@ fn moved(sale: &ValidSale, priced: &PricedSale, accepted: &Accepted, movement: &
 }
 
 fn posted(sale: &ValidSale, accepted: &Accepted, entry: &Entry, stamp: Stamp) -> LoyaltyPosted {
-    let earned_at: Timestamp = sale.cart.occurred_at.into();
     LoyaltyPosted {
         epoch: stamp.epoch,
         account_id: entry.account_id,
@@ -193,24 +195,18 @@ fn posted(sale: &ValidSale, accepted: &Accepted, entry: &Entry, stamp: Stamp) ->
         program_id: entry.program_id,
         location_id: Some(sale.location_id()),
         location_seq: accepted.location_seq,
-        kind: "accrual".to_owned(),
+        kind: entry.kind.as_str().to_owned(),
         version: entry.version,
-        delta: entry.points,
+        delta: entry.delta,
         points_after: entry.points_after,
         tier_multiplier: "1".to_owned(),
-        lots: vec![LotChange {
-            lot_id: entry.lot_id.0,
-            delta: entry.points,
-            earned_at,
-            available_at: earned_at,
-            expires_at: entry.expires_at.map(Into::into),
-        }],
+        lots: entry.lots.iter().map(Into::into).collect(),
         cause_type: CAUSE_DOCUMENT.to_owned(),
         cause_id: sale.document_id.0,
         cause_line: 0,
         actor: sale.cashier_id,
         approval_id: None,
-        effective_at: earned_at,
+        effective_at: sale.cart.occurred_at.into(),
         recorded_at: stamp.recorded_at,
         resync: false,
     }

@@ -264,5 +264,5 @@ fn compare(stored: &Stored, computed: &BTreeMap<i32, Computed>, differences: &mu
     }
     note("total".to_owned(), sum.payable(), stored.total_minor);
     note("tax".to_owned(), sum.contained + sum.added, stored.tax_minor);
-    note("discount".to_owned(), sum.discount, stored.discount_minor);
+    note("discount".to_owned(), sum.discount + sum.redemption, stored.discount_minor);
 }

@@ -36,6 +36,9 @@ struct Canonical<'a> {
     coupons: &'a [String],
     tenders: Vec<(&'static str, i64, Option<[&'a str; 4]>)>,
     total_minor: i64,
+    /// Program and points.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    redemption: Option<(Uuid, i64)>,
 }
 
 /// Kind, percentage or amount, reason.
@@ -71,6 +74,7 @@ pub fn content_hash(sale: &ValidSale) -> [u8; 32] {
         coupons: &sale.cart.coupons,
         tenders: sale.tenders.iter().map(canonical_tender).collect(),
         total_minor: sale.total_minor,
+        redemption: sale.cart.redemption.map(|redemption| (redemption.program_id.0, redemption.points)),
     };
     let mut hasher = Sha256::new();
     // Plain structs of numbers and texts always serialise, and hashing never fails.
@@ -106,13 +110,14 @@ fn canonical_tender(tender: &Tender) -> (&'static str, i64, Option<[&str; 4]>) {
 }
 
 /// SHA-256 over the figures of lines and tenders, each as one text line, lines by number, then tenders:
-/// `line_no|variant_id|qty|extended|discount|tax|added_tax|net|payable` and `tender_no|kind|amount|tip`.
+/// `line_no|variant_id|qty|extended|discount|tax|added_tax|net|payable` and `tender_no|kind|amount|tip`; a line that
+/// points paid for goes on with `|redemption|redemption_points`.
 /// Audit and reconciliation compare it; it can be made again from the stored rows.
 pub fn document_digest(priced: &Priced, tenders: &[Tender]) -> [u8; 32] {
     let mut text = Vec::with_capacity(96 * priced.lines.len() + 32 * tenders.len());
     for line in &priced.lines {
         // Writing into memory cannot fail.
-        let _ = writeln!(
+        let _ = write!(
             text,
             "{}|{}|{}|{}|{}|{}|{}|{}|{}",
             line.line_no,
@@ -125,6 +130,10 @@ pub fn document_digest(priced: &Priced, tenders: &[Tender]) -> [u8; 32] {
             line.net_minor,
             line.payable_minor
         );
+        if (line.redemption_minor, line.redemption_points) != (0, 0) {
+            let _ = write!(text, "|{}|{}", line.redemption_minor, line.redemption_points);
+        }
+        text.push(b'\n');
     }
     for (index, tender) in tenders.iter().enumerate() {
         let _ = writeln!(text, "{}|{}|{}|0", index + 1, tender.kind.as_str(), tender.amount_minor);

@@ -12,7 +12,7 @@ use super::coupons::Promoted;
 use crate::access::{Granted, Permission, RoleName, role_names};
 use crate::db::limits::Found;
 use crate::limits::{Limits, Mode, Rule};
-use crate::loyalty::accrual::EarnRule;
+use crate::loyalty::lots::Lot;
 
 /// State under the locks of one batch.
 #[derive(Debug, Default)]
@@ -25,6 +25,8 @@ pub struct Known {
     pub last_seq: HashMap<LocationId, i64>,
     pub stock: HashMap<(LocationId, VariantId), StockRow>,
     pub accounts: HashMap<CustomerId, Vec<Account>>,
+    /// Of the accounts whose points are spent or that are in debt.
+    pub lots: HashMap<AccountId, Vec<Lot>>,
     pub terminals: HashMap<TerminalId, Terminal>,
     pub rights: HashMap<(UserId, LocationId), Rights>,
     /// Those that the sales of the batch name.
@@ -76,8 +78,6 @@ pub struct Account {
     pub program_id: ProgramId,
     pub points: i64,
     pub version: i64,
-    pub rule: EarnRule,
-    pub expires_after_days: Option<i32>,
     pub is_changed: bool,
 }
 

@@ -9,6 +9,7 @@ pub mod explain;
 pub mod hash;
 pub mod known;
 pub mod price;
+pub mod redemption;
 pub mod refusal;
 pub mod response;
 pub mod routes;

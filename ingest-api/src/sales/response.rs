@@ -41,6 +41,8 @@ pub struct SaleBody<'a> {
     /// Cash rounding: `sum(tenders) - change = total + rounding`.
     pub rounding_minor: i64,
     pub change_minor: i64,
+    /// Points that paid for a part of it; what they are worth is in the discounts.
+    pub points_redeemed: i64,
     pub points_earned: i64,
     /// `oversold`, `stale_lease`, `over_limit`.
     pub flags: &'a [&'static str],
@@ -59,7 +61,11 @@ pub struct Figures<'a> {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub promotions: Vec<PromotionBody<'a>>,
     pub subtotal_minor: i64,
+    /// Discounts and redeemed points of all lines.
     pub discount_minor: i64,
+    /// What redeemed points are worth; absent without any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redemption_minor: Option<i64>,
     pub tax_minor: i64,
     pub total_minor: i64,
 }
@@ -80,6 +86,11 @@ pub struct LineBody<'a> {
     /// In the order in which they were taken; their sum is `discount_minor`.
     pub discounts: Vec<DiscountBody<'a>>,
     pub discount_minor: i64,
+    /// The line's share of the redemption, its money and its points; absent without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redemption_minor: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redemption_points: Option<i64>,
     pub taxes: Vec<TaxBody<'a>>,
     pub tax_minor: i64,
     /// The part of the tax that is added to the price.
@@ -156,6 +167,23 @@ pub struct QuoteBody<'a> {
     pub figures: Figures<'a>,
     /// One entry per rounding step, see the API guide.
     pub trace: serde_json::Value,
+    /// What the named member could spend on this cart, in each program whose points can be spent.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub redeemable: Vec<Redeemable>,
+}
+
+/// Points that could be redeemed on a cart.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Redeemable {
+    pub program_id: Uuid,
+    /// So many points are worth so many minor units.
+    pub redeem_points: i64,
+    pub redeem_minor: i64,
+    /// What the member has available.
+    pub points_available: i64,
+    /// Most that this cart takes of them, and what that is worth.
+    pub points_max: i64,
+    pub amount_max_minor: i64,
 }
 
 /// Fixed spelling of an instant: UTC with microseconds.
@@ -168,17 +196,18 @@ impl<'a> Figures<'a> {
         Figures {
             currency: &priced.location.currency,
             rounding_mode: priced.location.rounding_mode.as_str(),
-            lines: priced.lines.iter().map(line_body).collect(),
+            lines: priced.lines.iter().map(|line| line_body(line, priced.redemption.is_some())).collect(),
             promotions: priced.promotions.given.iter().map(promotion_body).collect(),
             subtotal_minor: priced.subtotal_minor,
             discount_minor: priced.discount_minor,
+            redemption_minor: priced.redemption.map(|redemption| redemption.amount_minor),
             tax_minor: priced.tax_minor,
             total_minor: priced.total_minor,
         }
     }
 }
 
-fn line_body(line: &PricedLine) -> LineBody<'_> {
+fn line_body(line: &PricedLine, is_redeemed: bool) -> LineBody<'_> {
     let taxes = line.taxes.iter().map(|tax| TaxBody {
         tax_id: tax.tax_id,
         name: &tax.name,
@@ -202,6 +231,8 @@ fn line_body(line: &PricedLine) -> LineBody<'_> {
         extended_minor: line.extended_minor,
         discounts: line.discounts.iter().map(discount_body).collect(),
         discount_minor: line.discount_minor,
+        redemption_minor: is_redeemed.then_some(line.redemption_minor),
+        redemption_points: is_redeemed.then_some(line.redemption_points),
         taxes: taxes.collect(),
         tax_minor: line.tax_minor,
         added_tax_minor: line.added_tax_minor,
@@ -264,5 +295,6 @@ pub fn quote_body(priced: &Priced, occurred_at: DateTime<Utc>) -> QuoteBody<'_> 
         figures: Figures::of(priced),
         promotions_not_applied: priced.promotions.skipped.iter().map(not_applied).collect(),
         trace: serde_json::from_str(&priced.trace).unwrap_or_default(),
+        redeemable: Vec::new(),
     }
 }

@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use chrono::{NaiveDate, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use schemas::ids::LocationId;
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::check::{valid_quote, valid_sale};
 use super::explain::explain;
 use super::price::offered;
+use super::redemption;
 use super::refusal::Refusal;
 use super::response::quote_body;
 use super::types::{NewQuote, NewSale, ValidSale};
@@ -20,15 +21,15 @@ use crate::app::AppState;
 use crate::approvals::Presented;
 use crate::checks::Checks;
 use crate::context::Context;
-use crate::db::promotions;
 use crate::db::sales::{self as db, Origin};
+use crate::db::{loyalty, promotions};
 use crate::edits::json_response;
 use crate::error::ApiError;
 use crate::extract::{Body, IdempotencyKey, Params, PathId, Valid};
 use crate::lanes::{Answer, Offer};
 use crate::page;
 use crate::pricing::snapshot::Snapshot;
-use crate::pricing::{Terms, price};
+use crate::pricing::{Priced, Terms, price};
 
 const LIST: &str = "sales";
 
@@ -87,18 +88,28 @@ pub async fn create_quote(
 ) -> Result<Response, ApiError> {
     let location_id = LocationId(new.location_id);
     access.require_named(location_id)?;
+    let customer = new.customer_id;
     let known = app.catalog.current();
-    let answer = quote(&app, &known, new.clone()).await;
-    if let Ok(body) = answer {
-        return Ok(json(StatusCode::OK, body));
+    let mut answer = quote(&app, &known, new.clone()).await;
+    if answer.is_err() {
+        // What is unknown here may have been made on another node a moment ago.
+        let newest = app.catalog.refresh().await?;
+        answer = if newest.version == known.version { answer } else { quote(&app, &newest, new).await };
     }
-    // What is unknown here may have been made on another node a moment ago.
-    let newest = app.catalog.refresh().await?;
-    let answer = if newest.version == known.version { answer } else { quote(&app, &newest, new).await };
-    Ok(json(StatusCode::OK, answer?))
+    let (priced, occurred_at) = answer?;
+    let mut body = quote_body(&priced, occurred_at);
+    if let Some(customer) = customer {
+        let mut tx = app.snapshot().await?;
+        let balances = loyalty::balances(&mut tx, customer).await?;
+        if balances.is_empty() {
+            return Err(Refusal::field("/customer_id", "unknown_customer", "no such customer").into());
+        }
+        body.redeemable = redemption::redeemable(&priced, &balances, occurred_at.max(Utc::now()));
+    }
+    Ok(json(StatusCode::OK, serde_json::to_string(&body).map_err(ApiError::internal)?))
 }
 
-async fn quote(app: &AppState, snapshot: &Snapshot, new: NewQuote) -> Result<String, ApiError> {
+async fn quote(app: &AppState, snapshot: &Snapshot, new: NewQuote) -> Result<(Priced, DateTime<Utc>), ApiError> {
     let location = snapshot.locations.get(&LocationId(new.location_id));
     let currency = location.map_or("", |location| &*location.currency);
     let cart = valid_quote(new, currency, Utc::now()).map_err(Refusal::fields)?;
@@ -108,7 +119,7 @@ async fn quote(app: &AppState, snapshot: &Snapshot, new: NewQuote) -> Result<Str
         let promoted = promotions::look_up(&app.reads, &cart.coupons, &counted).await?;
         priced = price(snapshot, &cart, &promoted.terms(&cart)?).map_err(Refusal::fields)?;
     }
-    serde_json::to_string(&quote_body(&priced, cart.occurred_at)).map_err(ApiError::internal)
+    Ok((priced, cart.occurred_at))
 }
 
 /// `GET /sales/{sale_id}`: the stored bytes.

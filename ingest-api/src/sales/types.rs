@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::approvals::Presented;
+use crate::pricing::redemption::Redemption;
 use crate::pricing::{Cart, CartLine, Discount, Override};
 
 /// A sale as the till sends it. Every figure is computed again by the server; `total_minor` must agree.
@@ -39,6 +40,9 @@ pub struct NewSale {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub coupons: Vec<String>,
     pub tenders: Vec<NewTender>,
+    /// Points of the member that pay for a part of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redemption: Option<NewRedemption>,
     pub total_minor: i64,
     /// Somebody else's approval of what goes beyond the cashier's limits (`POST /approvals`); no part of the document.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -94,6 +98,14 @@ pub struct NewOverride {
     /// A code, as for a discount.
     #[schema(pattern = "^[a-z0-9_-]{1,40}$")]
     pub reason: String,
+}
+
+/// Points that the member spends; they are worth what the program says, in whole minor units.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewRedemption {
+    pub program_id: Uuid,
+    pub points: i64,
 }
 
 #[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
@@ -152,6 +164,7 @@ pub struct NewQuote {
     pub order_discount: Option<NewDiscount>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub coupons: Vec<String>,
+    pub redemption: Option<NewRedemption>,
 }
 
 /// A sale whose every value is in range; whether it may be sold is decided in its lane.
@@ -198,6 +211,12 @@ impl ValidSale {
     /// Whether a line has an amount of its own: history that is brought in, not an act at a till.
     pub fn is_import(&self) -> bool {
         self.cart.lines.iter().any(CartLine::is_imported)
+    }
+}
+
+impl From<NewRedemption> for Redemption {
+    fn from(given: NewRedemption) -> Self {
+        Redemption { program_id: given.program_id.into(), points: given.points }
     }
 }
 

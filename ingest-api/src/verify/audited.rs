@@ -60,6 +60,23 @@ const ACTS: &[(&str, &str, &str)] = &[
                and a.reason = e.cause_id::text)",
     ),
     (
+        "each expiry of points has its row",
+        "select count(*) from loyalty_entries where kind = 'expiry'",
+        "select format('points of account %s version %s', account_id, version) from loyalty_entries e
+          where kind = 'expiry' and not exists (
+            select from audit_log a where a.action = 'loyalty.expire' and a.outcome = 'done'
+               and a.reason = e.cause_id::text)",
+    ),
+    (
+        "each edit of a loyalty program has its row",
+        "select count(*) from loyalty_program_versions where version > 1",
+        "select format('loyalty program %s: version %s, %s edits', program_id, max(version), count(distinct a.audit_id))
+           from loyalty_program_versions v
+           left join audit_log a on a.target = 'loyalty_program/' || v.program_id and a.action = 'loyalty_program.edit'
+                                and a.outcome = 'done'
+          group by program_id having max(version) - 1 > count(distinct a.audit_id)",
+    ),
+    (
         "each epoch was raised by an act",
         "select count(*) from epochs where epoch > 1",
         "select format('epoch %s', epoch) from epochs e where epoch > 1 and not exists (

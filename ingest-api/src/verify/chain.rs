@@ -212,7 +212,9 @@ async fn documents(conn: &mut PgConnection, report: &mut Report) -> anyhow::Resu
         "select format('document %s: its digest is not that of its lines and tenders', document_id) from documents d
           where document_digest <> sha256(convert_to(
                 coalesce((select string_agg(concat_ws('|', line_no, variant_id, qty, extended_minor, discount_minor, tax_minor,
-                                                      added_tax_minor, net_minor, payable_minor) || E'\\n', '' order by line_no)
+                                                      added_tax_minor, net_minor, payable_minor,
+                                                      case when (redemption_minor, redemption_points) <> (0, 0) then redemption_minor end,
+                                                      case when (redemption_minor, redemption_points) <> (0, 0) then redemption_points end) || E'\\n', '' order by line_no)
                             from document_lines l where l.document_id = d.document_id), '')
              || coalesce((select string_agg(concat_ws('|', tender_no, kind, amount_minor, tip_minor) || E'\\n', '' order by tender_no)
                             from document_tenders t where t.document_id = d.document_id), ''), 'UTF8'))",

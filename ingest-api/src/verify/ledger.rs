@@ -132,6 +132,16 @@ const BY_LOCATION: &[LedgerCheck] = &[
                                     and d.recorded_at >= (select greatest(min(created_at), $2) from outbox))))",
     },
     LedgerCheck {
+        id: "I9",
+        claim: "points that paid for lines were taken from their member",
+        count: "select count(*) from document_lines where location_id = $1 and leg = 'sale' and redemption_points <> 0",
+        differing: "select format('document %s: %s points paid for lines, no entry takes them', document_id, sum(redemption_points))
+              from document_lines l
+             where l.location_id = $1 and l.leg = 'sale' and l.redemption_points <> 0 and not exists (
+                   select from loyalty_entries e where e.cause_id = l.document_id and e.kind = 'redemption')
+             group by document_id",
+    },
+    LedgerCheck {
         id: "I20",
         claim: "one effect per identity",
         count: "select count(*) from documents where location_id = $1",
@@ -170,6 +180,39 @@ const BY_ACCOUNT: &[LedgerCheck] = &[
               left join (select account_id, sum(remaining)::bigint v from loyalty_lots
                           where account_id between $1 and $2 group by 1) l using (account_id)
              where a.account_id between $1 and $2 and a.points <> coalesce(l.v, 0)",
+    },
+    LedgerCheck {
+        id: "I9",
+        claim: "what remains of a lot is what entries did to it, never more than it was made with",
+        count: "select count(*) from loyalty_lots where account_id between $1 and $2",
+        differing: "select format('lot %s of account %s: made with %s, remaining %s, entries say %s',
+                                  coalesce(l.lot_id, e.lot_id), coalesce(l.account_id, e.account_id), l.points, l.remaining, e.v)
+              from (select * from loyalty_lots where account_id between $1 and $2) l
+              full join (select account_id, (lot ->> 'lot_id')::uuid lot_id, sum((lot ->> 'delta')::bigint)::bigint v
+                           from loyalty_entries cross join jsonb_array_elements(lots) lot
+                          where account_id between $1 and $2 group by 1, 2) e on e.account_id = l.account_id and e.lot_id = l.lot_id
+             where l.remaining is distinct from e.v
+                or (l.points >= 0 and l.remaining not between 0 and l.points)
+                or (l.points < 0 and l.remaining not between l.points and 0)",
+    },
+    LedgerCheck {
+        id: "I9",
+        claim: "an entry is what it does to lots",
+        count: "select count(*) from loyalty_entries where account_id between $1 and $2",
+        differing: "select format('account %s version %s: delta %s, its lots %s', account_id, version, delta, coalesce(v, 0))
+              from loyalty_entries e
+              left join lateral (select sum((lot ->> 'delta')::bigint)::bigint v from jsonb_array_elements(e.lots) lot) l on true
+             where account_id between $1 and $2 and delta <> coalesce(v, 0)",
+    },
+    LedgerCheck {
+        id: "I9",
+        claim: "points paid for what lines say: the redemption of a document is that of its lines",
+        count: "select count(*) from loyalty_entries where account_id between $1 and $2 and kind = 'redemption'",
+        differing: "select format('document %s: %s points redeemed, its lines say %s', e.cause_id, -e.delta, coalesce(l.v, 0))
+              from loyalty_entries e
+              left join lateral (select sum(redemption_points)::bigint v from document_lines l
+                                  where l.document_id = e.cause_id and l.leg = 'sale') l on true
+             where e.account_id between $1 and $2 and e.kind = 'redemption' and -e.delta <> coalesce(l.v, 0)",
     },
     LedgerCheck {
         id: "I9",

@@ -1,5 +1,5 @@
-//! What has to be finished about members: erasures whose last step failed or that a restore undid, and points that came
-//! to a member after it was merged.
+//! What has to be finished about members: erasures whose last step failed or that a restore undid, points that came to a
+//! member after it was merged, and points past their date.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use runtime::pg::Writer;
 
 use crate::customers::{erasure, points};
 use crate::error::ApiError;
+use crate::loyalty::expiry::expire_points;
 use crate::privacy::Vault;
 
 const PAUSE: Duration = Duration::from_secs(60);
@@ -36,6 +37,10 @@ async fn once(writer: &Writer, vault: Option<&Arc<Vault>>) -> Result<(), ApiErro
     let moved = points::follow_merges(writer, AT_ONCE).await?;
     if moved > 0 {
         tracing::info!(members = moved, "points followed their members into the ones they were merged into");
+    }
+    let expired = expire_points(writer, AT_ONCE).await?;
+    if expired.accounts > 0 {
+        tracing::info!(accounts = expired.accounts, points = expired.points, "points past their date were written off");
     }
     let Some(vault) = vault else { return Ok(()) };
     let finished = erasure::forget_pending(writer, vault, AT_ONCE).await?;

@@ -96,3 +96,33 @@ async fn looks(options: &PgConnectOptions) -> i64 {
                where relname in ('limited_acts', 'approvals', 'roles')";
     sqlx::query_scalar(sql).fetch_one(&mut conn).await.unwrap()
 }
+
+/// Points cost nothing where none are spent and nobody owes any: not one look at lots.
+#[sqlx::test(migrations = "../migrations/postgres")]
+async fn a_sale_that_spends_no_points_reads_no_lots(pool: PgPoolOptions, options: PgConnectOptions) {
+    let rig = Rig::start(pool, options.clone(), Size { tills: 2, ..Size::default() }).await;
+    let till = rig.till(0, 0);
+    for _ in 0..5 {
+        let mut sale = rig.sale(till, &[0]);
+        sale.customer_id = Some(rig.customers[0]);
+        assert_eq!(code(&rig.sell(till, &sale).await), (201, ""));
+    }
+    let rig = rig.close().await.reopen(options.clone()).await;
+    assert_eq!(lots_read(&options).await, 0);
+    sqlx::query("update loyalty_accounts set points = -1").execute(&rig.pool).await.unwrap();
+    let mut sale = rig.sale(rig.till(0, 0), &[0]);
+    sale.customer_id = Some(rig.customers[0]);
+    assert_eq!(code(&rig.sell(rig.till(0, 0), &sale).await), (201, ""));
+    rig.close().await;
+    eventually(async || match lots_read(&options).await {
+        0 => Err("an account in debt is not looked at".to_owned()),
+        _ => Ok(()),
+    })
+    .await;
+}
+
+async fn lots_read(options: &PgConnectOptions) -> i64 {
+    let mut conn = PgConnection::connect_with(options).await.unwrap();
+    let sql = "select (idx_scan + seq_scan)::bigint from pg_stat_user_tables where relname = 'loyalty_lots'";
+    sqlx::query_scalar(sql).fetch_one(&mut conn).await.unwrap()
+}

@@ -38,6 +38,7 @@ mod personal_data;
 mod process;
 mod promotions;
 mod quotes;
+mod redemption;
 mod refresh;
 mod relay;
 mod relay_rights;

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use crate::world::{Answer, Caller, Device, PASSWORD, SignedIn, World, enrol_factor, sign_in, text, world};
+use crate::world::{Answer, Caller, Device, PASSWORD, PROGRAM, SignedIn, World, enrol_factor, sign_in, text, world};
 
 #[test]
 fn the_committed_matrix_is_the_one_the_code_makes() {
@@ -220,6 +220,7 @@ impl Matrix {
             ("{variant_id}", &world.variants[1]),
             ("{customer_id}", &self.member),
             ("{sale_id}", &place.sale),
+            ("{program_id}", &PROGRAM.to_owned()),
         ] {
             ask.path = ask.path.replace(name, id);
         }

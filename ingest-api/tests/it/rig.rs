@@ -170,6 +170,7 @@ impl Rig {
             order_discount: None,
             coupons: Vec::new(),
             tenders: vec![NewTender { kind: TenderKind::Cash, amount_minor: total_minor, card: None }],
+            redemption: None,
             total_minor,
             approval: None,
         }

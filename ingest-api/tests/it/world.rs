@@ -36,6 +36,9 @@ use crate::rig::{eventually, patient_lanes};
 pub const SIGNING_KEY: &str = "-----BEGIN PRIVATE KEY-----\n\
     MC4CAQAwBQYDK2VwBCIEILW4C19BAllUEF0Y8gr/9aIDEeVFubLT4/Tw+zyP1ghH\n-----END PRIVATE KEY-----\n";
 
+/// The loyalty program that every business begins with: a point for each whole unit of 1.00.
+pub const PROGRAM: &str = "6c6f7961-6c74-5900-8000-000000000001";
+
 /// Of every user a test makes.
 pub const PASSWORD: &str = "a long enough password";
 

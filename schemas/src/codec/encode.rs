@@ -152,7 +152,7 @@ records! {
         line_no, leg, variant_id, product_id, sku, name, origin_document_id, origin_line_no, origin_location_id,
         first_unit, last_unit, qty, unit, is_measured, tracks_stock, disposition, list_price_minor,
         unit_price_minor, override_reason, extended_minor, discounts, discount_minor, redemption_minor, taxes,
-        tax_minor, added_tax_minor, net_minor, payable_minor, unit_cost,
+        tax_minor, added_tax_minor, net_minor, payable_minor, unit_cost, redemption_points, liability_account_id,
     }
     DocumentTender {
         tender_no, kind, amount_minor, tip_minor, state, intent_id, psp_reference, card_brand, card_last_four,
@@ -164,7 +164,7 @@ records! {
         customer_id, occurred_at_raw, sent_at, occurred_at, recorded_at, business_date, slot, currency,
         rounding_mode, cash_step, subtotal_minor, discount_minor, tax_minor, tip_minor, total_minor, rounding_minor,
         change_minor, flags, content_hash, hash_version, document_digest, pricing_version, lines, tenders,
-        cause_type, cause_id, cause_line, actor,
+        cause_type, cause_id, cause_line, actor, reason,
     }
     StockMoved {
         epoch, location_id, parent_location_id, location_seq, variant_id, version, delta, qty_after, cause_type,

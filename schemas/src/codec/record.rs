@@ -102,7 +102,7 @@ fn compiled(versions: &[SchemaText]) -> Schema {
 }
 
 records! {
-    DocumentCommitted on SALES, versions [1],
+    DocumentCommitted on SALES, versions [1, 2],
         |it| key it.location_id.to_string(), id (it.document_id.to_string(), it.epoch, it.location_seq);
     StockMoved on MOVEMENTS, versions [1],
         |it| key it.parent_location_id.unwrap_or(it.location_id).to_string(),

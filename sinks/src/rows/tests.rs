@@ -71,6 +71,7 @@ fn sale() -> DocumentCommitted {
         cause_id: id(1),
         cause_line: 0,
         actor: id(5),
+        reason: None,
     }
 }
 
@@ -119,6 +120,8 @@ pub(super) fn line(line_no: i32, extended: i64, discount: i64, tax: i64) -> Docu
         net_minor: payable - tax,
         payable_minor: payable,
         unit_cost: None,
+        redemption_points: 0,
+        liability_account_id: None,
     }
 }
 

@@ -150,6 +150,7 @@ impl Sale {
             cause_id: document_id,
             cause_line: 0,
             actor: UserId(Uuid::from_u128(self.cashier)),
+            reason: None,
         }
     }
 
@@ -205,6 +206,8 @@ impl LineOf {
             net_minor: self.extended - self.discount - included,
             payable_minor: self.extended - self.discount + added_tax_minor,
             unit_cost: None,
+            redemption_points: 0,
+            liability_account_id: None,
         }
     }
 }

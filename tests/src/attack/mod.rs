@@ -8,6 +8,7 @@ pub mod ground;
 mod idempotency;
 mod money;
 mod outside;
+mod points;
 mod records;
 mod refresh;
 pub mod rows;

@@ -95,6 +95,7 @@ impl Victim {
             18 => self.on_act(0, "update limited_acts set rules = jsonb_set(rules, '{0,mode}', '\"approval\"') where cause_id = $1").await,
             19 => self.on_act(1, "delete from limited_acts where cause_id = $1").await,
             20 => self.fork_session().await,
+            21 => self.spend_a_lot().await,
             _ => anyhow::bail!("no way to plant: {bug}"),
         }
     }
@@ -236,6 +237,16 @@ impl Victim {
         .fetch_one(&mut self.pg)
         .await?;
         Ok(account.to_string())
+    }
+
+    async fn spend_a_lot(&mut self) -> Result<String> {
+        let lot: Uuid = sqlx::query_scalar(
+            "update loyalty_lots set remaining = remaining - 1
+              where lot_id = (select lot_id from loyalty_lots where remaining > 0 order by lot_id desc limit 1) returning lot_id",
+        )
+        .fetch_one(&mut self.pg)
+        .await?;
+        Ok(format!("lot {lot}"))
     }
 
     async fn send<E: Record>(&self, partition: Option<i32>, key: &str, id: Uuid, event: &E) -> Result<()> {

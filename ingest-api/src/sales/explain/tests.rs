@@ -33,7 +33,7 @@ fn stored(priced: &Priced) -> Stored {
             })
             .collect(),
         discount_minor: line.discount_minor,
-        redemption_minor: 0,
+        redemption_minor: line.redemption_minor,
         taxes: line
             .taxes
             .iter()
