@@ -465,7 +465,7 @@ async fn a_quote_says_what_could_be_spent_and_costs_what_the_sale_costs(pool: Pg
     assert_eq!(
         step,
         &json!({"line": 0, "rule": "redemption", "id": PROGRAM, "base": 890, "exact": "100", "mode": "half_even",
-        "result": 100, "shares": [56, 44]})
+        "result": 100, "shares": [[1, 56], [2, 44]]})
     );
     let sold = shop.send(&sale).await.expect(201);
     for figure in ["lines", "subtotal_minor", "discount_minor", "redemption_minor", "tax_minor", "total_minor"] {

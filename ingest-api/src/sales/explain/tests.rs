@@ -108,7 +108,7 @@ fn a_shopkeeper_can_read_every_cent() {
         ]
     );
     assert_eq!(explained.lines[2].steps[0].text, "1 x 15.00, a price set by hand (match) instead of 20.00: 15.00");
-    assert_eq!(explained.total, format!("17.73 + 9.98 + 16.84 = {} EUR", words_of(explained.total_minor)));
+    assert_eq!(explained.total, format!("17.73 + 10.13 + 16.88 = {} EUR", words_of(explained.total_minor)));
 }
 
 fn words_of(minor: i64) -> String {
