@@ -17,6 +17,7 @@ pub mod loyalty;
 pub mod outbox;
 pub mod profiles;
 pub mod relay;
+pub mod returns;
 pub mod roles;
 pub mod sales;
 pub mod second_factors;

@@ -7,6 +7,7 @@ use super::connection::LaneConnection;
 use super::{Answer, Waiting};
 use crate::catalog_cache::CatalogCache;
 use crate::db;
+use crate::db::locks::SALES_ROUTE;
 use crate::db::sales::Sold;
 use crate::sales::acts;
 use crate::sales::decide::{Accepted, Decision, decide};
@@ -68,7 +69,7 @@ async fn work(
     batch: &mut [Waiting],
 ) -> Result<(Vec<Verdict>, bool), sqlx::Error> {
     let asked: Vec<_> = batch.iter().map(|waiting| (&waiting.offer.sale, waiting.offer.key.as_str())).collect();
-    let mut known = db::locks::lock_and_read(conn, &asked).await?;
+    let mut known = db::locks::lock_and_read(conn, SALES_ROUTE, &asked).await?;
     price_again(&known, catalog, batch).await?;
     let offers = batch.iter().map(|waiting| (&waiting.offer.sale, waiting.offer.priced.as_ref().ok()));
     let wanted = acts::wanted(&known, offers);

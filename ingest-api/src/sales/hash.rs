@@ -35,7 +35,7 @@ struct Canonical<'a> {
 }
 
 #[derive(Serialize)]
-struct CanonicalLine<'a> {
+pub(crate) struct CanonicalLine<'a> {
     line_no: i32,
     variant_id: Uuid,
     qty: i64,
@@ -70,7 +70,7 @@ pub fn content_hash(sale: &ValidSale) -> [u8; 32] {
     hasher.finalize().into()
 }
 
-fn canonical_line(line: &CartLine) -> CanonicalLine<'_> {
+pub(crate) fn canonical_line(line: &CartLine) -> CanonicalLine<'_> {
     CanonicalLine {
         line_no: line.line_no,
         variant_id: line.variant_id.0,

@@ -192,7 +192,7 @@ impl ValidSale {
 }
 
 /// A line as pricing takes it; its values have been checked.
-pub(super) fn cart_line(line: &NewLine) -> CartLine {
+pub(crate) fn cart_line(line: &NewLine) -> CartLine {
     CartLine {
         line_no: line.line_no,
         variant_id: VariantId(line.variant_id),
