@@ -138,7 +138,11 @@ async fn apply(store: &Store, cut: &Cut) -> Result<Touched, StoreError> {
     for table in TABLES {
         // Stock of a system location goes with the acts of the location it belongs to.
         let lost = match table {
-            "movements" => lost.replacen("location_id = ", &format!("if(parent_location_id = '{nil}', location_id, parent_location_id) = "), 1),
+            "movements" => lost.replacen(
+                "location_id = ",
+                &format!("if(parent_location_id = '{nil}', location_id, parent_location_id) = "),
+                1,
+            ),
             _ => lost.clone(),
         };
         let mark = format!(

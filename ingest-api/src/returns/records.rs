@@ -1,7 +1,7 @@
 //! Pure: the records of a refund, exchange or void: the document, its movements, its loyalty entries.
 
 use schemas::events::{DocumentCommitted, DocumentTender, LotChange, LoyaltyPosted, StockMoved};
-use schemas::ids::{CustomerId, LocationId, UserId, VariantId, derived_id};
+use schemas::ids::{CustomerId, LocationId, VariantId, derived_id};
 use schemas::time::{Day, Timestamp};
 use uuid::Uuid;
 
@@ -170,10 +170,6 @@ impl Accepted<'_> {
             recorded_at: self.recorded_at,
             resync: false,
         }
-    }
-
-    pub fn actor(&self) -> UserId {
-        self.document.sale.cashier_id
     }
 }
 

@@ -141,7 +141,7 @@ async fn currency(app: &AppState, location: LocationId) -> Result<String, ApiErr
     };
     match of(&app.catalog.current()) {
         Some(currency) => Ok(currency),
-        None => Ok(of(&*app.catalog.refresh().await?).unwrap_or_default()),
+        None => Ok(of(&app.catalog.refresh().await?).unwrap_or_default()),
     }
 }
 

@@ -62,7 +62,7 @@ pub async fn commit(tx: &mut PgTx, input: &Input) -> Result<Answer, ApiError> {
     // Whose accounts are locked: what is wrong about it is said below, in its turn.
     let customer_id = plan::customer(document, &origins).ok().flatten();
     let sale = ValidSale { customer_id, ..document.sale.clone() };
-    let mut known = db::locks::lock_and_read(tx, document.kind.route(), &[(&sale, &input.key)]).await?;
+    let mut known = db::locks::lock_and_read(tx, document.kind.route(), &[(&sale, input.key.as_str())]).await?;
     if let Some(twin) = identity(&known, &sale, &input.key)? {
         return Ok(Answer::Replayed(twin.response.to_string()));
     }

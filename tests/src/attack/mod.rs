@@ -10,6 +10,7 @@ mod money;
 mod outside;
 mod records;
 mod refresh;
+mod returns;
 pub mod rows;
 mod scope;
 mod second_factor;
