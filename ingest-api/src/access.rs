@@ -121,6 +121,12 @@ permissions! {
     OverridePrice: [Owner Manager Cashier];
     /// An act: a discount on a line; its amount is what it takes off.
     DiscountLines: [Owner Manager Cashier];
+    /// An act, and the way to exchanges: goods come back; its amount is what is paid out for them.
+    Refund: [Owner Manager Cashier] + Terminal;
+    /// An act: money goes back to another tender than those that paid; its amount is what goes elsewhere.
+    RefundToOtherTender: [Owner Manager Cashier];
+    /// An act: a receipt number that is given up before anything was sold under it.
+    Void: [Owner Manager Cashier] + Terminal;
     /// Acts of others that go beyond their limits, up to one's own; at a till with a PIN.
     ApproveActs: [Owner Manager] + Terminal;
     ReadSales: [Owner Manager Cashier] + Terminal + Client;
@@ -163,6 +169,9 @@ impl Permission {
         (Permission::OverridePrice, &[(Role::Cashier, Limit::Approval)]),
         (Permission::DiscountLines, &[(Role::Cashier, Limit::UpTo { percent: 20, per_shift: 20 })]),
         (Permission::AdjustStock, &[]),
+        (Permission::Refund, &[(Role::Cashier, Limit::UpToUnits { units: 50, per_shift: 3 })]),
+        (Permission::RefundToOtherTender, &[(Role::Cashier, Limit::Approval)]),
+        (Permission::Void, &[(Role::Cashier, Limit::Approval)]),
     ];
 
     /// What a built-in role may do of it.
@@ -176,16 +185,25 @@ impl Permission {
             Some(Limit::UpTo { percent, per_shift }) => {
                 Rule { percent_max: Some(*percent), per_shift: Some(*per_shift), ..Rule::new(self, Mode::Allow) }
             }
+            Some(Limit::UpToUnits { units, per_shift }) => {
+                Rule { units_max: Some(*units), per_shift: Some(*per_shift), ..Rule::new(self, Mode::Allow) }
+            }
         }
     }
 }
 
-/// How a built-in role is limited. In percent, which means the same in every currency.
+/// How a built-in role is limited: in percent, which means the same in every currency, or in whole units of the currency
+/// of the document, of which every currency has its own.
 pub enum Limit {
     /// Each time with an approval.
     Approval,
     UpTo {
         percent: i64,
+        per_shift: i64,
+    },
+    /// 50 are 50.00 in EUR, 50 in JPY, 50.000 in KWD.
+    UpToUnits {
+        units: i64,
         per_shift: i64,
     },
 }

@@ -231,8 +231,9 @@ fn rule_text(rule: &Rule) -> String {
         Mode::Deny => "deny",
     };
     let percent = rule.percent_max.map(|percent| format!(" up to {percent} %"));
+    let units = rule.units_max.map(|units| format!(" up to {units} whole units of the currency"));
     let count = rule.per_shift.map(|count| format!(", {count} a shift"));
-    format!("{mode}{}{}", percent.unwrap_or_default(), count.unwrap_or_default())
+    format!("{mode}{}{}{}", percent.unwrap_or_default(), units.unwrap_or_default(), count.unwrap_or_default())
 }
 
 /// The whole matrix as it is committed.

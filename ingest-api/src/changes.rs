@@ -46,7 +46,7 @@ pub struct Change {
     pub location_seq: i64,
     /// `document` or `stock`.
     pub kind: &'static str,
-    /// `sale`, `receipt`, `adjustment`, `threshold` or `resync`.
+    /// `sale`, `refund`, `exchange`, `void`; `receipt`, `adjustment`, `disposition`, `threshold` or `resync`.
     pub cause_type: String,
     pub cause_id: Uuid,
     pub recorded_at: DateTime<Utc>,
@@ -167,16 +167,19 @@ async fn read_rows(
 }
 
 async fn read_movements(conn: &mut PgConnection, rows: &[Row]) -> Result<HashMap<Uuid, Vec<Moved>>, sqlx::Error> {
-    let moves: Vec<(Uuid, Uuid, i64, i64, i64)> = sqlx::query_as(
-        "select cause_id, variant_id, version, delta, qty_after from stock_movements
+    let moves: Vec<(Uuid, Uuid, i64, i64, i64, Option<Uuid>)> = sqlx::query_as(
+        "select cause_id, variant_id, version, delta, qty_after,
+                case when parent_location_id is not null then location_id end
+         from stock_movements
          where cause_id = any($1) order by cause_id, cause_line",
     )
     .bind(rows.iter().map(|row| row.cause_id).collect::<Vec<_>>())
     .fetch_all(conn)
     .await?;
     let mut by_cause: HashMap<Uuid, Vec<Moved>> = HashMap::new();
-    for (cause_id, variant_id, version, delta, qty_after) in moves {
-        by_cause.entry(cause_id).or_default().push(Moved { variant_id, version, delta, qty_after });
+    for (cause_id, variant_id, version, delta, qty_after, system_location_id) in moves {
+        let moved = Moved { variant_id, version, delta, qty_after, system_location_id };
+        by_cause.entry(cause_id).or_default().push(moved);
     }
     Ok(by_cause)
 }

@@ -47,6 +47,7 @@ pub mod privacy;
 pub mod redrive;
 pub mod relay;
 pub mod reporting;
+pub mod returns;
 pub mod roles;
 pub mod router;
 pub mod sales;

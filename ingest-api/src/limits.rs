@@ -4,6 +4,7 @@
 //! A new act (refund, void, ...) is one line in [`Permission::ACTS`] and one call of [`Limits::judge`].
 
 use chrono::NaiveDate;
+use schemas::money::Currency;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
@@ -51,6 +52,10 @@ pub struct Rule {
     /// Largest amount of one document, currency by currency; a currency that is missing has the ceiling 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ceilings: Option<Vec<Ceiling>>,
+    /// Largest amount of one document in whole units of its currency, whichever that is: 50 are 50.00 EUR, 50 JPY and
+    /// 50.000 KWD.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub units_max: Option<i64>,
     /// Documents with such an act per person, location and business day, over all devices.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub per_shift: Option<i64>,
@@ -78,7 +83,7 @@ pub enum Verdict {
 impl Rule {
     /// Without limits.
     pub fn new(permission: Permission, mode: Mode) -> Self {
-        Rule { permission, mode, percent_max: None, ceilings: None, per_shift: None }
+        Rule { permission, mode, percent_max: None, ceilings: None, units_max: None, per_shift: None }
     }
     /// Whether it allows any extent, any number of times.
     pub fn is_unlimited(&self) -> bool {
@@ -99,7 +104,8 @@ impl Rule {
             self.percent_max.is_none_or(|most| is_within(most.saturating_mul(PPM_PER_PERCENT), extent.share_ppm));
         let ceiling =
             self.ceilings.as_ref().is_none_or(|all| is_within(ceiling(all, &extent.currency), extent.amount_minor));
-        percent && ceiling
+        let units = self.units_max.is_none_or(|most| is_within(in_minor(most, &extent.currency), extent.amount_minor));
+        percent && ceiling && units
     }
     /// Whether whoever holds this rule holds the other one too: nothing that it permits is beyond this one.
     pub fn covers(&self, other: &Rule) -> bool {
@@ -119,6 +125,7 @@ impl Rule {
             Mode::Allow => {
                 self.mode == Mode::Allow
                     && is_wider(self.percent_max, other.percent_max)
+                    && is_wider(self.units_max, other.units_max)
                     && is_wider(self.per_shift, other.per_shift)
                     && ceilings
             }
@@ -128,6 +135,12 @@ impl Rule {
 
 fn ceiling(all: &[Ceiling], currency: &str) -> i64 {
     all.iter().find(|it| it.currency == currency).map_or(0, |it| it.amount_minor)
+}
+
+/// Whole units of a currency in its minor units.
+fn in_minor(units: i64, currency: &str) -> i64 {
+    let exponent = currency.parse::<Currency>().map_or(2, |currency| currency.exponent());
+    units.saturating_mul(10_i64.saturating_pow(exponent))
 }
 
 /// The most permitting of several rules wins: roles add up.

@@ -67,11 +67,15 @@ fn check_rule(checks: &mut Checks, i: usize, rule: &Rule) {
     if let Some(percent) = rule.percent_max {
         checks.that(limited, at("percent_max"), "limits are for acts that are allowed");
         checks.that(
-            rule.permission != Permission::AdjustStock,
+            matches!(rule.permission, Permission::DiscountLines | Permission::OverridePrice),
             at("percent_max"),
-            "an adjustment is no part of anything",
+            "such an act is no part of anything",
         );
         checks.range(at("percent_max"), percent, 0..=100);
+    }
+    if let Some(units) = rule.units_max {
+        checks.that(limited, at("units_max"), "limits are for acts that are allowed");
+        checks.range(at("units_max"), units, 0..=AMOUNT_MAX);
     }
     if let Some(per_shift) = rule.per_shift {
         checks.that(limited, at("per_shift"), "limits are for acts that are allowed");

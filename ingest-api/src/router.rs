@@ -22,9 +22,13 @@ use crate::auth::{
 };
 use crate::catalog::{feed, prices, products, promotions, upsert, variants};
 use crate::customers::{erasure, export, lookup, merge, profile};
-use crate::inventory::{acts, levels};
+use crate::inventory::{acts, disposition, levels};
 use crate::loyalty::programs;
 use crate::page::PageParams;
+use crate::returns::body::{DocumentBody, PreviewBody};
+use crate::returns::returnable::Returnable;
+use crate::returns::routes::{self as returns, DocumentParams};
+use crate::returns::types::{NewExchange, NewExchangePreview, NewRefund, NewRefundPreview, NewVoid};
 use crate::sales::explain::Explanation;
 use crate::sales::response::{QuoteBody, SaleBody};
 use crate::sales::routes::SaleParams;
@@ -49,6 +53,7 @@ pub fn routes() -> Vec<Route> {
         member_routes(),
         stock_routes(),
         sale_routes(),
+        return_routes(),
         feed_routes(),
     ]
     .into_iter()
@@ -416,6 +421,15 @@ fn stock_routes() -> Vec<Route> {
             .keyed()
             .takes::<acts::NewThresholds>()
             .gives::<acts::StockAct>(201),
+        post("/stock/dispositions", ManageStock, disposition::create_disposition, "Move goods on that were looked at")
+            .reaches(Named)
+            .keyed()
+            .takes::<disposition::NewDisposition>()
+            .gives::<acts::StockAct>(201),
+        get("/stock/aside", ReadStock, disposition::list_aside, "List goods that came back and cannot be sold")
+            .reaches(Listed)
+            .asks::<disposition::AsideParams>()
+            .lists::<disposition::AsideLevel>(),
         get("/stock", ReadStock, levels::list_stock, "List stock")
             .reaches(Listed)
             .asks::<levels::StockParams>()
@@ -451,6 +465,52 @@ fn sale_routes() -> Vec<Route> {
         get("/sales/{sale_id}/proof", ReadSales, audit::prove_sale, "Prove that a sale is in the signed books")
             .reaches(Object)
             .gives::<ReceiptProof>(200),
+    ]
+}
+
+fn return_routes() -> Vec<Route> {
+    vec![
+        post("/refunds", Refund, returns::create_refund, "Take goods back for money")
+            .reaches(NamedByTerminal)
+            .keyed()
+            .takes::<NewRefund>()
+            .gives::<DocumentBody>(201),
+        post("/refunds/preview", Refund, returns::preview_refund, "Compute a refund without making it")
+            .reaches(Named)
+            .takes::<NewRefundPreview>()
+            .gives::<PreviewBody>(200),
+        post("/exchanges", Refund, returns::create_exchange, "Take goods back and sell others in one document")
+            .reaches(NamedByTerminal)
+            .keyed()
+            .takes::<NewExchange>()
+            .gives::<DocumentBody>(201),
+        post("/exchanges/preview", Refund, returns::preview_exchange, "Compute an exchange without making it")
+            .reaches(Named)
+            .takes::<NewExchangePreview>()
+            .gives::<PreviewBody>(200),
+        post("/voids", Void, returns::create_void, "Give a receipt number up")
+            .reaches(NamedByTerminal)
+            .keyed()
+            .takes::<NewVoid>()
+            .gives::<DocumentBody>(201),
+        get("/documents", ReadSales, returns::list_documents, "List sales, refunds, exchanges and voids")
+            .reaches(Listed)
+            .asks::<DocumentParams>()
+            .lists::<DocumentBody>(),
+        get("/documents/{document_id}", ReadSales, returns::find_document, "Read a document of a till")
+            .reaches(Object)
+            .gives::<DocumentBody>(200),
+        get("/documents/{document_id}/returnable", ReadSales, returns::find_returnable, "Read what may come back")
+            .reaches(Object)
+            .gives::<Returnable>(200),
+        get(
+            "/documents/{document_id}/proof",
+            ReadSales,
+            returns::prove_document,
+            "Prove that a document is in the signed books",
+        )
+        .reaches(Object)
+        .gives::<ReceiptProof>(200),
     ]
 }
 

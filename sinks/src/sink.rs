@@ -223,8 +223,9 @@ impl ClickHouseSink {
             }
             name if name == topics::MOVEMENTS.name => {
                 let event: StockMoved = self.decode(payload).await?;
-                let is_shop = event.parent_location_id.is_none();
-                if !self.is_lost(built, Some(event.location_id), event.epoch, event.location_seq, is_shop) {
+                // An act is of the location that a system location belongs to: its number, its key, its time line.
+                let shop = event.parent_location_id.unwrap_or(event.location_id);
+                if !self.is_lost(built, Some(shop), event.epoch, event.location_seq, true) {
                     built.rows.movement(event, &origin)?;
                 }
             }

@@ -94,11 +94,13 @@ pub async fn withdraw(store: &Store, cuts: &[Cut]) -> Result<Touched, StoreError
 /// Cuts for the locations that raw knows of older epochs and `kept` does not name: a restored ledger that does not have a
 /// location kept nothing of it. `kept` has to be the whole list.
 pub async fn unlisted(store: &Store, epoch: i64, kept: &[Cut]) -> Result<Vec<Cut>, StoreError> {
+    let nil = Uuid::nil();
     let known: Vec<KnownLocation> = store
         .fetch(&format!(
             "SELECT DISTINCT location_id FROM (
                  SELECT location_id FROM vorca_raw.documents WHERE epoch < {epoch}
-                 UNION ALL SELECT location_id FROM vorca_raw.movements WHERE epoch < {epoch}
+                 UNION ALL SELECT if(parent_location_id = '{nil}', location_id, parent_location_id)
+                   FROM vorca_raw.movements WHERE epoch < {epoch}
                  UNION ALL SELECT location_id FROM vorca_raw.alerts WHERE epoch < {epoch}
              ) ORDER BY 1"
         ))
@@ -118,7 +120,7 @@ const TABLES: [&str; 6] = ["lines", "tenders", "movements", "loyalty_entries", "
 
 async fn apply(store: &Store, cut: &Cut) -> Result<Touched, StoreError> {
     let Cut { epoch, location_id, kept_seq } = cut;
-    let tombstone = row_version(*epoch, 0);
+    let (tombstone, nil) = (row_version(*epoch, 0), Uuid::nil());
     let lost = format!("location_id = '{location_id}' AND epoch < {epoch} AND location_seq > {kept_seq}");
     // Lost documents, those included that an interrupted run has marked already: the log below must have them.
     let slots: Vec<crate::marts::Slice> = store
@@ -134,6 +136,15 @@ async fn apply(store: &Store, cut: &Cut) -> Result<Touched, StoreError> {
          SETTINGS max_partitions_per_insert_block = 0, async_insert = 0"
     );
     for table in TABLES {
+        // Stock of a system location goes with the acts of the location it belongs to.
+        let lost = match table {
+            "movements" => lost.replacen(
+                "location_id = ",
+                &format!("if(parent_location_id = '{nil}', location_id, parent_location_id) = "),
+                1,
+            ),
+            _ => lost.clone(),
+        };
         let mark = format!(
             "INSERT INTO vorca_raw.{table}
              SELECT * REPLACE ({tombstone} AS version, 1 AS is_deleted, now64(6, 'UTC') AS _ingested_at)

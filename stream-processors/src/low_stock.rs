@@ -22,7 +22,9 @@ pub fn alert_id(location: LocationId, variant: VariantId, epoch: i64, version: i
 /// after the movement. Fires below the threshold, arms again at threshold plus hysteresis; a neutral leg
 /// changes nothing; without a threshold the level is armed.
 pub fn evaluate(was_fired: bool, level: &StockLevel, event: &StockMoved) -> (bool, Option<StockFellLow>) {
-    let Some(threshold) = event.threshold else { return (false, None) };
+    // Goods that wait for a look, or are thrown away, are never too few.
+    let threshold = event.threshold.filter(|_| event.parent_location_id.is_none());
+    let Some(threshold) = threshold else { return (false, None) };
     if event.neutral {
         return (was_fired, None);
     }
@@ -176,6 +178,14 @@ mod tests {
         let (level, alerts) = fold(&events);
         assert_eq!(versions(&alerts), [2, 4]);
         assert!(level.is_fired);
+    }
+
+    #[test]
+    fn a_system_location_is_never_low() {
+        let mut events = through(&[9_000, 1_000]);
+        events.iter_mut().for_each(|event| event.parent_location_id = Some(LocationId(Uuid::from_u128(7))));
+        let (level, alerts) = fold(&events);
+        assert!(alerts.is_empty() && !level.is_fired);
     }
 
     #[test]

@@ -51,6 +51,9 @@ pub struct DocumentRecord {
     pub record_hash: Vec<u8>,
 }
 
+/// What documents of tills are called in the actions and targets of their rows: `refund.create`, `refund/<id>`.
+const DOCUMENT_KINDS: [&str; 4] = ["sale", "refund", "exchange", "void"];
+
 impl AuditRow {
     /// The chain it belongs to: its location, all zero without one.
     pub fn chain(&self) -> Uuid {
@@ -59,8 +62,9 @@ impl AuditRow {
 
     /// The document it recorded, when it did that.
     pub fn document(&self) -> Option<Uuid> {
-        let is_document = self.action == "sale.create" && self.outcome == "done";
-        is_document.then(|| self.target.strip_prefix("sale/")?.parse().ok()).flatten()
+        let kind = self.action.strip_suffix(".create").filter(|kind| DOCUMENT_KINDS.contains(kind))?;
+        let id = self.target.strip_prefix(kind)?.strip_prefix('/')?;
+        if self.outcome == "done" { id.parse().ok() } else { None }
     }
 
     /// The row and the leaf of its document as bytes: unambiguous, since every part has a fixed length or says its own.

@@ -21,8 +21,9 @@ const VERSION: u8 = 1;
 pub struct ReceiptProof {
     /// 1.
     pub version: u8,
+    /// The sale, or whatever other document it is.
     pub sale_id: Uuid,
-    /// The receipt: exactly the bytes that `GET /sales/{sale_id}` answers with.
+    /// The receipt: exactly the bytes that `GET /documents/{document_id}` answers with.
     pub receipt: String,
     /// Stands for everything else that is stored with the receipt.
     pub record_hash: String,
@@ -107,7 +108,9 @@ pub fn check(proof: &str, keys: &PublicKeys) -> Result<ReceiptProof, Refuted> {
     let record_hash = hash_of_hex(&proof.record_hash).ok_or(Refuted::Malformed)?;
     let path: Option<Vec<_>> = proof.path.iter().map(|hash| hash_of_hex(hash)).collect();
     let receipt: serde_json::Value = serde_json::from_str(&proof.receipt).map_err(|_| Refuted::OtherReceipt)?;
-    if receipt["sale_id"] != proof.sale_id.to_string() {
+    // A sale names itself by `sale_id`, every other document by `document_id`.
+    let id = receipt.get("sale_id").or_else(|| receipt.get("document_id"));
+    if id.and_then(serde_json::Value::as_str) != Some(proof.sale_id.to_string().as_str()) {
         return Err(Refuted::OtherSale);
     }
     let receipt_hash = Sha256::digest(&proof.receipt);

@@ -1,7 +1,9 @@
 -- What a document's leaf is made of: the hash of its receipt, and one over every other stored column of the document,
 -- its lines and its tenders. $1: document ids.
 -- The text that is hashed: one JSON array per row and line, the document first, then its lines and its tenders by
--- number, columns in the order below; between them a row for each line that points paid for. A change of it is a new number in the first place and a new leaf version.
+-- number, columns in the order below. A change of it is a new number in the first place and a new leaf version.
+-- Columns that came later have a row of their own, and only where there is something in them, so that the hashes of
+-- older documents stay what they are.
 -- Times are microseconds since 1970, so that no setting of the session has a say.
 select d.document_id, d.location_id, d.business_date,
        sha256(convert_to(d.response, 'UTF8')) as receipt_hash,
@@ -14,6 +16,7 @@ select d.document_id, d.location_id, d.business_date,
            d.tax_minor, d.tip_minor, d.total_minor, d.rounding_minor, d.change_minor, d.flags,
            encode(d.content_hash, 'hex'), d.hash_version, encode(d.document_digest, 'hex'), d.pricing_version,
            d.price_trace, d.trace_id)::text
+         || case when d.reason is null then '' else E'\n' || json_build_array('reason', d.reason)::text end
          || coalesce((
            select string_agg(E'\n' || json_build_array('line', l.line_no, l.location_id, l.leg, l.variant_id,
                   l.product_id, l.sku, l.name, l.origin_document_id, l.origin_line_no, l.origin_location_id,
@@ -23,12 +26,20 @@ select d.document_id, d.location_id, d.business_date,
                   l.payable_minor, l.unit_cost, l.unit_shares)::text, '' order by l.line_no)
            from document_lines l where l.document_id = d.document_id), '')
          || coalesce((
-           select string_agg(E'\n' || json_build_array('points', l.line_no, l.redemption_points)::text, '' order by l.line_no)
-           from document_lines l where l.document_id = d.document_id and l.redemption_points <> 0), '')
+           select string_agg(E'\n' || json_build_array('line more', l.line_no, l.redemption_points,
+                  l.liability_account_id)::text, '' order by l.line_no)
+           from document_lines l where l.document_id = d.document_id
+             and (l.redemption_points <> 0 or l.liability_account_id is not null)), '')
          || coalesce((
            select string_agg(E'\n' || json_build_array('tender', t.tender_no, t.kind, t.amount_minor, t.tip_minor,
                   t.state, t.intent_id, t.psp_reference, t.card_brand, t.card_last_four, t.card_expiry,
                   t.liability_account_id)::text, '' order by t.tender_no)
-           from document_tenders t where t.document_id = d.document_id), ''), 'UTF8')) as record_hash
+           from document_tenders t where t.document_id = d.document_id), '')
+         || coalesce((
+           select string_agg(E'\n' || json_build_array('paid back', t.tender_no, t.origin_document_id,
+                  t.origin_tender_no)::text, '' order by t.tender_no)
+           from document_tenders t where t.document_id = d.document_id
+             and (t.origin_document_id is not null or t.origin_tender_no is not null)), ''),
+           'UTF8')) as record_hash
 from documents d
 where d.document_id = any ($1)

@@ -10,6 +10,7 @@ use sqlx::PgExecutor;
 use uuid::Uuid;
 
 use crate::error::ApiError;
+use crate::inventory::disposition::{AsideLevel, AsideParams};
 use crate::inventory::levels::{Movement, MovementParams, StockLevel, StockParams};
 use crate::inventory::store::{Act, Head};
 
@@ -228,6 +229,7 @@ pub async fn list_levels(
          where ($1::uuid is null or s.location_id = $1) and ($2::uuid is null or s.variant_id = $2)
            and (not $3 or s.qty < s.threshold) and ($4::uuid[] is null or s.location_id = any($4))
            and ($5::uuid is null or (s.location_id, s.variant_id) > ($5, $6))
+           and not exists (select from system_locations y where y.location_id = s.location_id)
          order by s.location_id, s.variant_id limit $7",
     )
     .bind(params.location_id)
@@ -235,6 +237,34 @@ pub async fn list_levels(
     .bind(params.low.unwrap_or(false))
     .bind(scope)
     .bind(location)
+    .bind(variant)
+    .bind(limit)
+    .fetch_all(executor)
+    .await
+}
+
+/// What lies beside the stock of locations in scope, in the order of place and variant.
+pub async fn list_aside(
+    executor: impl PgExecutor<'_>,
+    params: &AsideParams,
+    scope: Option<Vec<Uuid>>,
+    after: Option<(Uuid, Uuid)>,
+    limit: i64,
+) -> Result<Vec<AsideLevel>, sqlx::Error> {
+    let (place, variant) = after.unzip();
+    sqlx::query_as(
+        "select y.parent_location_id as location_id, y.kind, y.location_id as system_location_id, s.variant_id, v.sku, v.name,
+                s.qty, s.version
+         from system_locations y join stock_levels s using (location_id) join variants v using (variant_id)
+         where ($1::uuid is null or y.parent_location_id = $1) and ($2::uuid is null or s.variant_id = $2)
+           and ($3::uuid[] is null or y.parent_location_id = any($3))
+           and ($4::uuid is null or (y.location_id, s.variant_id) > ($4, $5))
+         order by y.location_id, s.variant_id limit $6",
+    )
+    .bind(params.location_id)
+    .bind(params.variant_id)
+    .bind(scope)
+    .bind(place)
     .bind(variant)
     .bind(limit)
     .fetch_all(executor)
@@ -265,4 +295,41 @@ pub async fn list_movements(
     .bind(limit)
     .fetch_all(executor)
     .await
+}
+
+/// Writes movements of any place and cause.
+pub async fn insert_moved(tx: &mut PgTx, moves: &[StockMoved]) -> Result<(), sqlx::Error> {
+    if moves.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "insert into stock_movements (location_id, parent_location_id, variant_id, version, epoch, location_seq, delta,
+                qty_after, cause_type, cause_id, cause_line, reason, actor, approval_id, effective_at, recorded_at, threshold,
+                hysteresis, unit_cost)
+         select * from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[],
+                $8::bigint[], $9::text[], $10::uuid[], $11::int[], $12::text[], $13::uuid[], $14::uuid[], $15::timestamptz[],
+                $16::timestamptz[], $17::bigint[], $18::bigint[], $19::bigint[])",
+    )
+    .bind(moves.iter().map(|moved| moved.location_id.0).collect::<Vec<_>>())
+    .bind(moves.iter().map(|moved| moved.parent_location_id.map(|parent| parent.0)).collect::<Vec<_>>())
+    .bind(moves.iter().map(|moved| moved.variant_id.0).collect::<Vec<_>>())
+    .bind(moves.iter().map(|moved| moved.version).collect::<Vec<_>>())
+    .bind(moves.iter().map(|moved| moved.epoch).collect::<Vec<_>>())
+    .bind(moves.iter().map(|moved| moved.location_seq).collect::<Vec<_>>())
+    .bind(moves.iter().map(|moved| moved.delta).collect::<Vec<_>>())
+    .bind(moves.iter().map(|moved| moved.qty_after).collect::<Vec<_>>())
+    .bind(moves.iter().map(|moved| moved.cause_type.as_str()).collect::<Vec<_>>())
+    .bind(moves.iter().map(|moved| moved.cause_id).collect::<Vec<_>>())
+    .bind(moves.iter().map(|moved| moved.cause_line).collect::<Vec<_>>())
+    .bind(moves.iter().map(|moved| moved.reason.as_str()).collect::<Vec<_>>())
+    .bind(moves.iter().map(|moved| moved.actor.0).collect::<Vec<_>>())
+    .bind(moves.iter().map(|moved| moved.approval_id).collect::<Vec<_>>())
+    .bind(moves.iter().map(|moved| moved.effective_at.to_utc()).collect::<Vec<_>>())
+    .bind(moves.iter().map(|moved| moved.recorded_at.to_utc()).collect::<Vec<_>>())
+    .bind(moves.iter().map(|moved| moved.threshold).collect::<Vec<_>>())
+    .bind(moves.iter().map(|moved| moved.hysteresis).collect::<Vec<_>>())
+    .bind(moves.iter().map(|moved| moved.unit_cost).collect::<Vec<_>>())
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
 }

@@ -58,7 +58,11 @@ struct Row {
 /// Locks and reads everything the sales of a batch need to be decided. Locations held by somebody else are missing from
 /// `Known::last_seq`, and their stock rows are neither locked nor read; loyalty accounts, identities and rights are
 /// those of all sales of the batch, so an account may be locked for a sale that is put back.
-pub async fn lock_and_read(conn: &mut PgConnection, sales: &[(&ValidSale, &str)]) -> Result<Known, sqlx::Error> {
+pub async fn lock_and_read(
+    conn: &mut PgConnection,
+    route: &str,
+    sales: &[(&ValidSale, &str)],
+) -> Result<Known, sqlx::Error> {
     let mut locations = BTreeSet::new();
     let mut stock = BTreeSet::new();
     let mut customers = BTreeSet::new();
@@ -85,7 +89,7 @@ pub async fn lock_and_read(conn: &mut PgConnection, sales: &[(&ValidSale, &str)]
             .bind(sales.iter().map(|(sale, _)| sale.terminal_seq).collect::<Vec<_>>())
             .bind(sales.iter().map(|(sale, _)| sale.receipt.series_epoch).collect::<Vec<_>>())
             .bind(sales.iter().map(|(sale, _)| sale.receipt.number).collect::<Vec<_>>())
-            .bind(SALES_ROUTE)
+            .bind(route)
             .bind(sales.iter().map(|(sale, _)| sale.terminal_id.to_string()).collect::<Vec<_>>())
             .bind(sales.iter().map(|(_, key)| *key).collect::<Vec<_>>())
             .bind(cashier_ids)

@@ -19,6 +19,7 @@ pub mod profiles;
 pub mod programs;
 pub mod promotions;
 pub mod relay;
+pub mod returns;
 pub mod roles;
 pub mod sales;
 pub mod second_factors;

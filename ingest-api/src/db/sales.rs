@@ -523,9 +523,9 @@ impl<'a> Outbox<'a> {
     }
 }
 
-/// The location and stored answer of one document.
+/// The location and stored answer of one sale.
 pub async fn find(pool: &sqlx::PgPool, document_id: Uuid) -> Result<Option<(Uuid, String)>, sqlx::Error> {
-    sqlx::query_as("select location_id, response from documents where document_id = $1")
+    sqlx::query_as("select location_id, response from documents where document_id = $1 and kind = 'sale'")
         .bind(document_id)
         .fetch_optional(pool)
         .await

@@ -6,6 +6,7 @@ use axum::extract::State;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
+use schemas::events::StockMoved;
 use schemas::ids::LocationId;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -207,6 +208,21 @@ pub struct Moved {
     pub version: i64,
     pub delta: i64,
     pub qty_after: i64,
+    /// Where it moved, when that is not the location's own stock: goods that wait for a look, or waste (`GET /stock/aside`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub system_location_id: Option<Uuid>,
+}
+
+impl Moved {
+    pub fn of(moved: &StockMoved) -> Self {
+        Moved {
+            variant_id: moved.variant_id.0,
+            version: moved.version,
+            delta: moved.delta,
+            qty_after: moved.qty_after,
+            system_location_id: moved.parent_location_id.map(|_| moved.location_id.0),
+        }
+    }
 }
 
 /// An act as it was stored; a replay answers with the same bytes.
@@ -303,7 +319,12 @@ async fn commit(
             Box::pin(async move { store::commit(tx, act, (who, context), (key, fingerprint)).await })
         })
         .await?;
-    Ok(match stored {
+    Ok(respond(stored))
+}
+
+/// 201, or 200 with the bytes of before.
+pub(super) fn respond(stored: Stored) -> Response {
+    match stored {
         Stored::New(body) => answer(StatusCode::CREATED, body),
         Stored::Replay(body) => {
             let mut response = answer(StatusCode::OK, body);
@@ -311,7 +332,7 @@ async fn commit(
             response.headers_mut().insert(name, HeaderValue::from_static("true"));
             response
         }
-    })
+    }
 }
 
 fn answer(status: StatusCode, body: String) -> Response {

@@ -2,5 +2,6 @@
 
 pub mod acts;
 mod adjustment;
+pub mod disposition;
 pub mod levels;
 pub mod store;

@@ -178,19 +178,7 @@ pub async fn commit(
     db::update_levels(tx, &moves).await?;
     db::insert_act(tx, act, &head).await?;
     adjusted.insert(tx, &head).await?;
-    let answer = StockAct {
-        act_id,
-        location_seq: seq,
-        movements: moves
-            .iter()
-            .map(|moved| Moved {
-                variant_id: moved.variant_id.0,
-                version: moved.version,
-                delta: moved.delta,
-                qty_after: moved.qty_after,
-            })
-            .collect(),
-    };
+    let answer = StockAct { act_id, location_seq: seq, movements: moves.iter().map(Moved::of).collect() };
     let body = serde_json::to_string(&answer).map_err(ApiError::internal)?;
     db::insert_key(tx, (&principal, act.kind.route(), key), fingerprint, &body).await?;
     let entry = Entry::done(who, act.kind.action(), format!("stock_act/{act_id}")).at(act.location_id);

@@ -9,6 +9,7 @@ use super::connection::LaneConnection;
 use super::{Answer, Waiting};
 use crate::catalog_cache::CatalogCache;
 use crate::db;
+use crate::db::locks::SALES_ROUTE;
 use crate::db::sales::Sold;
 use crate::pricing::Terms;
 use crate::pricing::snapshot::Snapshot;
@@ -74,7 +75,7 @@ async fn work(
     batch: &mut [Waiting],
 ) -> Result<(Vec<Verdict>, bool), sqlx::Error> {
     let asked: Vec<_> = batch.iter().map(|waiting| (&waiting.offer.sale, waiting.offer.key.as_str())).collect();
-    let mut known = db::locks::lock_and_read(conn, &asked).await?;
+    let mut known = db::locks::lock_and_read(conn, SALES_ROUTE, &asked).await?;
     let snapshot = price_again(&known, catalog, batch).await?;
     lock_promotions(conn, &mut known, &snapshot, batch).await?;
     let offers = batch.iter().map(|waiting| (&waiting.offer.sale, waiting.offer.offered.priced.as_ref().ok()));

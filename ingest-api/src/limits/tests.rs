@@ -21,16 +21,21 @@ fn rule() -> impl Strategy<Value = Rule> {
     let ceiling = (prop_oneof![Just("EUR"), Just("USD")], 0i64..2_000)
         .prop_map(|(currency, amount_minor)| Ceiling { currency: currency.to_owned(), amount_minor });
     let limit = proptest::option::of(0i64..=100);
-    (mode, limit, proptest::option::of(vec(ceiling, 1..3)), proptest::option::of(0i64..6)).prop_map(
-        |(mode, percent_max, mut ceilings, per_shift)| {
+    (
+        mode,
+        limit,
+        proptest::option::of(vec(ceiling, 1..3)),
+        proptest::option::of(0i64..20),
+        proptest::option::of(0i64..6),
+    )
+        .prop_map(|(mode, percent_max, mut ceilings, units_max, per_shift)| {
             // Each currency once, as the routes see to.
             ceilings.iter_mut().for_each(|all: &mut Vec<Ceiling>| {
                 all.sort();
                 all.dedup_by(|a, b| a.currency == b.currency);
             });
-            Rule { permission: ACT, mode, percent_max, ceilings, per_shift }
-        },
-    )
+            Rule { permission: ACT, mode, percent_max, ceilings, units_max, per_shift }
+        })
 }
 
 proptest! {
@@ -105,4 +110,15 @@ fn limits_hold_to_the_last_unit() {
     assert_eq!(rule.judge(2, &extent("EUR", None, Some(0))), NeedsApproval, "what is not known is too much");
     assert_eq!(rule.judge(2, &extent("EUR", Some(0), None)), NeedsApproval);
     assert_eq!(share_ppm(1, 0), i64::MAX, "something of nothing");
+}
+
+#[test]
+fn whole_units_are_of_every_currency() {
+    let rule = Rule { units_max: Some(50), ..Rule::new(ACT, Mode::Allow) };
+    let verdict = |currency: &str, amount: i64| {
+        rule.judge(0, &Extent { currency: currency.to_owned(), amount_minor: Some(amount), share_ppm: None })
+    };
+    for (currency, most) in [("EUR", 5_000), ("JPY", 50), ("KWD", 50_000)] {
+        assert_eq!((verdict(currency, most), verdict(currency, most + 1)), (Verdict::Allowed, Verdict::NeedsApproval));
+    }
 }

@@ -62,6 +62,15 @@ pub struct Terms {
     pub usage: HashMap<Uuid, Usage>,
 }
 
+impl Terms {
+    /// Terms under which no promotion with a budget or a limit of uses applies.
+    pub fn without_counted(snapshot: &Snapshot) -> Terms {
+        let spent = Usage { given_minor: i64::MAX, uses: i64::MAX };
+        let counted = snapshot.promotions.iter().filter(|promotion| promotion.is_counted());
+        Terms { usage: counted.map(|it| (it.promotion_id, spent)).collect(), ..Terms::default() }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub struct CartLine {
     pub line_no: i32,

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use chrono::TimeDelta;
+use chrono::{NaiveDate, TimeDelta};
 use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive as _;
 use schemas::money::QTY_SCALE;
@@ -90,8 +90,8 @@ fn taken(discount: &Discount, amount: i128, of: i128) -> Part {
 }
 
 /// What the acts of these sales are counted with.
-fn counted(sale: &ValidSale, priced: &PricedSale, act: Permission) -> Counted {
-    (sale.cashier_id.0, sale.location_id(), priced.moment.date, act)
+fn counted(sale: &ValidSale, date: NaiveDate, act: Permission) -> Counted {
+    (sale.cashier_id.0, sale.location_id(), date, act)
 }
 
 /// What has to be read before these sales can be judged: nothing where none has an act in it and nobody a role of the
@@ -103,15 +103,29 @@ pub fn wanted<'a>(known: &Known, sales: impl Iterator<Item = (&'a ValidSale, Opt
         wanted.people.push(cashier.0);
     }
     for (sale, priced) in sales {
-        let acts = priced.map(|priced| (priced, of(sale, priced)));
-        let Some((priced, acts)) = acts.filter(|(_, acts)| !acts.is_empty()) else { continue };
-        wanted.counted.extend(acts.iter().map(|(act, _)| counted(sale, priced, *act)));
-        if let Some(approval) = sale.presented.signed() {
-            wanted.approvals.push(approval.jti);
-            wanted.people.push(approval.approver);
-        }
+        let Some(priced) = priced else { continue };
+        want(&mut wanted, sale, priced.moment.date, &of(sale, priced));
     }
     wanted
+}
+
+/// Adds what these acts of one document are judged with.
+pub fn want(wanted: &mut Wanted, sale: &ValidSale, date: NaiveDate, acts: &[(Permission, Extent)]) {
+    if acts.is_empty() {
+        return;
+    }
+    wanted.counted.extend(acts.iter().map(|(act, _)| counted(sale, date, *act)));
+    if let Some(approval) = sale.presented.signed() {
+        wanted.approvals.push(approval.jti);
+        wanted.people.push(approval.approver);
+    }
+}
+
+/// What lets the cashier of a document do such an act: their roles, and the lease they were signed in by.
+pub fn rules(known: &Known, sale: &ValidSale, act: Permission, lease: Option<&Lease>) -> Vec<Rule> {
+    let rights = known.rights.get(&(sale.cashier_id, sale.location_id()));
+    let leased = lease.map_or(&[][..], |lease| lease.limits.rules(act));
+    rights.map(|rights| rights.rules(act)).unwrap_or_default().into_iter().chain(leased.iter().cloned()).collect()
 }
 
 /// Judges the acts of a sale by what its cashier, or the lease, may do.
@@ -121,25 +135,30 @@ pub fn judge(
     priced: &PricedSale,
     lease: Option<&Lease>,
 ) -> Result<Vec<Settled>, Refusal> {
-    let rules = |act: Permission| -> Vec<Rule> {
-        let rights = known.rights.get(&(sale.cashier_id, sale.location_id()));
-        let leased = lease.map_or(&[][..], |lease| lease.limits.rules(act));
-        rights.map(|rights| rights.rules(act)).unwrap_or_default().into_iter().chain(leased.iter().cloned()).collect()
-    };
-    if sale.is_import() && !rules(Permission::OverridePrice).iter().any(Rule::is_unlimited) {
+    if sale.is_import() && !rules(known, sale, Permission::OverridePrice, lease).iter().any(Rule::is_unlimited) {
         return Err(Refusal::forbidden("/cashier_id", "only who overrides prices without limit brings in amounts"));
     }
-    let acts = of(sale, priced);
+    settle(known, sale, priced.moment.date, of(sale, priced), lease)
+}
+
+/// Judges these acts of a document together: one approval covers all of them.
+pub fn settle(
+    known: &Known,
+    sale: &ValidSale,
+    date: NaiveDate,
+    acts: Vec<(Permission, Extent)>,
+    lease: Option<&Lease>,
+) -> Result<Vec<Settled>, Refusal> {
     if acts.is_empty() {
         return Ok(Vec::new());
     }
     let is_late = sale.cart.occurred_at + TimeDelta::seconds(ASKABLE_SECONDS) < known.recorded_at;
     let asked = acts.into_iter().map(|(act, extent)| {
-        let as_leased = |lease: &Lease| lease.limits.clone().on(priced.moment.date).judge(act, &extent);
+        let as_leased = |lease: &Lease| lease.limits.clone().on(date).judge(act, &extent);
         Asked {
             act,
-            rules: rules(act),
-            used: known.limits.used.get(&counted(sale, priced, act)).copied().unwrap_or_default(),
+            rules: rules(known, sale, act, lease),
+            used: known.limits.used.get(&counted(sale, date, act)).copied().unwrap_or_default(),
             is_fact: is_late && lease.is_some_and(|lease| as_leased(lease) == Verdict::Allowed),
             extent,
         }
@@ -168,7 +187,7 @@ pub fn approval_of(sale: &ValidSale, acts: &[Settled]) -> Option<Box<Approval>> 
 /// Brings what is known up to date for the sales after this one.
 pub fn count(known: &mut Known, sale: &ValidSale, priced: &PricedSale, acts: &[Settled]) {
     for act in acts {
-        *known.limits.used.entry(counted(sale, priced, act.asked.act)).or_default() += 1;
+        *known.limits.used.entry(counted(sale, priced.moment.date, act.asked.act)).or_default() += 1;
     }
     known.limits.spent.extend(approval_of(sale, acts).map(|approval| approval.jti));
 }

@@ -28,15 +28,15 @@ const TEXT_CHARS_MAX: usize = 200;
 const REASON_CHARS_MAX: usize = 40;
 /// Reason of an amount that is brought in, and of nothing else.
 const IMPORTED: &str = "imported";
-const NUMBER_MAX: i64 = 1_000_000_000_000;
+pub(crate) const NUMBER_MAX: i64 = 1_000_000_000_000;
 const COUPONS_MAX: usize = 10;
 
 /// What is wrong with one body.
 #[derive(Default)]
-struct Findings(Vec<FieldProblem>);
+pub(crate) struct Findings(pub Vec<FieldProblem>);
 
 impl Findings {
-    fn that(&mut self, holds: bool, pointer: impl FnOnce() -> String, message: &str) {
+    pub fn that(&mut self, holds: bool, pointer: impl FnOnce() -> String, message: &str) {
         if !holds && self.0.len() < 100 {
             self.0.push(FieldProblem::new(pointer(), "invalid_value", message));
         }
@@ -45,7 +45,7 @@ impl Findings {
         let fits = !text.trim().is_empty() && text.chars().count() <= TEXT_CHARS_MAX;
         self.that(fits && !text.chars().any(char::is_control), pointer, "must be 1 to 200 visible characters");
     }
-    fn reason(&mut self, reason: &str, pointer: impl FnOnce() -> String) {
+    pub fn reason(&mut self, reason: &str, pointer: impl FnOnce() -> String) {
         let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte);
         let is_code = (1..=REASON_CHARS_MAX).contains(&reason.len()) && reason.bytes().all(is_plain);
         self.that(is_code, pointer, "must be a code of 1 to 40 characters: a to z, 0 to 9, _ and -");
@@ -128,17 +128,17 @@ pub fn valid_quote(new: NewQuote, currency: &str, now: DateTime<Utc>) -> Result<
 }
 
 /// Everything is stored in microseconds, so nothing finer may take part in pricing or hashing.
-fn micros(at: DateTime<Utc>) -> DateTime<Utc> {
+pub(crate) fn micros(at: DateTime<Utc>) -> DateTime<Utc> {
     DateTime::from_timestamp_micros(at.timestamp_micros()).unwrap_or(at)
 }
 
-fn check_instant(findings: &mut Findings, occurred_at: DateTime<Utc>, now: DateTime<Utc>) {
+pub(crate) fn check_instant(findings: &mut Findings, occurred_at: DateTime<Utc>, now: DateTime<Utc>) {
     let pointer = || "/occurred_at".to_owned();
     findings.that(occurred_at <= now + TimeDelta::seconds(AHEAD_SECONDS_MAX), pointer, "lies in the future");
     findings.that(occurred_at.timestamp() > -2_208_988_800, pointer, "lies before 1900");
 }
 
-fn check_lines(findings: &mut Findings, lines: &[NewLine]) {
+pub(crate) fn check_lines(findings: &mut Findings, lines: &[NewLine]) {
     findings.that(!lines.is_empty(), || "/lines".to_owned(), "must hold at least one line");
     if lines.len() > LINES_MAX {
         return findings.that(false, || "/lines".to_owned(), "must hold at most 1000 lines");
@@ -244,7 +244,7 @@ fn check_redemption(findings: &mut Findings, redemption: Option<NewRedemption>, 
     }
 }
 
-fn check_card(findings: &mut Findings, card: &Card, index: usize) {
+pub(crate) fn check_card(findings: &mut Findings, card: &Card, index: usize) {
     let at = |field: &'static str| move || format!("/tenders/{index}/card/{field}");
     let digits = |text: &str, count: usize| text.len() == count && text.bytes().all(|byte| byte.is_ascii_digit());
     findings.that(digits(&card.last_four, 4), at("last_four"), "must be four digits");

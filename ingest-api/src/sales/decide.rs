@@ -83,7 +83,7 @@ pub fn decide(known: &mut Known, sale: &ValidSale, key: &str, priced: &Result<Pr
 }
 
 /// Rule T9, steps 1 to 4: the stored twin of this document, none, or what contradicts it.
-fn identity(known: &Known, sale: &ValidSale, key: &str) -> Result<Option<Arc<KnownDocument>>, Refusal> {
+pub(crate) fn identity(known: &Known, sale: &ValidSale, key: &str) -> Result<Option<Arc<KnownDocument>>, Refusal> {
     if let Some(fingerprint) = known.keys.get(&(sale.terminal_id, key.to_owned()))
         && *fingerprint != sale.content_hash
     {
@@ -98,7 +98,7 @@ fn identity(known: &Known, sale: &ValidSale, key: &str) -> Result<Option<Arc<Kno
         return Err(Refusal::conflict("sequence_reuse", detail));
     }
     if known.documents.by_id(sale.document_id).is_some() {
-        return Err(Refusal::conflict("id_conflict", "this sale_id belongs to another document"));
+        return Err(Refusal::conflict("id_conflict", "this identifier belongs to another document"));
     }
     Ok(None)
 }
@@ -173,7 +173,7 @@ fn accept(
     })
 }
 
-fn terminal_of(known: &Known, sale: &ValidSale) -> Result<Terminal, Refusal> {
+pub(crate) fn terminal_of(known: &Known, sale: &ValidSale) -> Result<Terminal, Refusal> {
     let Some(terminal) = known.terminals.get(&sale.terminal_id) else {
         return Err(Refusal::forbidden("", "this terminal is not enrolled"));
     };
@@ -188,7 +188,7 @@ fn terminal_of(known: &Known, sale: &ValidSale) -> Result<Terminal, Refusal> {
 }
 
 /// The lease that the sale names: of this cashier at this terminal, whatever has become of it.
-fn lease_of<'k>(known: &'k Known, sale: &ValidSale) -> Result<Option<&'k Lease>, Refusal> {
+pub(crate) fn lease_of<'k>(known: &'k Known, sale: &ValidSale) -> Result<Option<&'k Lease>, Refusal> {
     let Some(lease_id) = sale.lease_id else { return Ok(None) };
     let lease = known.leases.get(&lease_id);
     let lease = lease.filter(|lease| lease.terminal_id == sale.terminal_id.0 && lease.cashier_id == sale.cashier_id.0);
@@ -199,7 +199,7 @@ fn lease_of<'k>(known: &'k Known, sale: &ValidSale) -> Result<Option<&'k Lease>,
 }
 
 /// The cashier's roles, when they, or what the lease had allowed, allow this sale.
-fn check_cashier(known: &Known, sale: &ValidSale, lease: Option<&Lease>) -> Result<Arc<str>, Refusal> {
+pub(crate) fn check_cashier(known: &Known, sale: &ValidSale, lease: Option<&Lease>) -> Result<Arc<str>, Refusal> {
     let Some(rights) = known.rights.get(&(sale.cashier_id, sale.location_id())) else {
         return Err(Refusal::field("/cashier_id", "unknown_cashier", "no such cashier"));
     };
@@ -210,7 +210,7 @@ fn check_cashier(known: &Known, sale: &ValidSale, lease: Option<&Lease>) -> Resu
 }
 
 /// Rule T14: the sum per variant over the whole document against what is on hand.
-fn check_stock(known: &Known, location: LocationId, sale: &PricedSale) -> Result<(), Refusal> {
+pub(crate) fn check_stock(known: &Known, location: LocationId, sale: &PricedSale) -> Result<(), Refusal> {
     let mut wanted: BTreeMap<VariantId, i64> = BTreeMap::new();
     for line in sale.priced.lines.iter().filter(|line| line.variant.tracks_stock) {
         // At most 1000 lines of a million units: no overflow.
@@ -235,7 +235,7 @@ fn check_stock(known: &Known, location: LocationId, sale: &PricedSale) -> Result
 }
 
 /// One movement per line that tracks stock; whether any went below zero by it.
-fn move_stock(known: &mut Known, location: LocationId, sale: &PricedSale) -> (Vec<Movement>, bool) {
+pub(crate) fn move_stock(known: &mut Known, location: LocationId, sale: &PricedSale) -> (Vec<Movement>, bool) {
     let mut is_oversold = false;
     let lines = sale.priced.lines.iter().filter(|line| line.variant.tracks_stock);
     let movements = lines.map(|line| {

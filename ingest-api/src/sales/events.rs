@@ -87,7 +87,7 @@ fn document(sale: &ValidSale, priced: &PricedSale, accepted: &Accepted, stamp: S
     }
 }
 
-fn document_line(sale: &ValidSale, line: &PricedLine) -> DocumentLine {
+pub(crate) fn document_line(sale: &ValidSale, line: &PricedLine) -> DocumentLine {
     let discounts = line.discounts.iter().map(|discount| LineDiscount {
         discount_id: discount.id(sale.document_id.0, line.line_no).to_string(),
         kind: discount.kind.to_owned(),

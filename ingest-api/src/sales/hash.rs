@@ -45,7 +45,7 @@ struct Canonical<'a> {
 type CanonicalDiscount<'a> = (&'static str, String, &'a str);
 
 #[derive(Serialize)]
-struct CanonicalLine<'a> {
+pub(crate) struct CanonicalLine<'a> {
     line_no: i32,
     variant_id: Uuid,
     qty: i64,
@@ -83,7 +83,7 @@ pub fn content_hash(sale: &ValidSale) -> [u8; 32] {
     hasher.finalize().into()
 }
 
-fn canonical_line(line: &CartLine) -> CanonicalLine<'_> {
+pub(crate) fn canonical_line(line: &CartLine) -> CanonicalLine<'_> {
     CanonicalLine {
         line_no: line.line_no,
         variant_id: line.variant_id.0,

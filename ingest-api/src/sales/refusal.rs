@@ -30,6 +30,10 @@ impl Refusal {
     pub fn unprocessable(code: &'static str, detail: impl Into<String>) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, detail)
     }
+    /// 404: what the body names at this place does not exist.
+    pub fn absent(pointer: &str, detail: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", detail).at(pointer)
+    }
     /// 403: not permitted.
     pub fn forbidden(pointer: &str, detail: &str) -> Self {
         let errors = vec![FieldProblem::new(pointer, "forbidden", detail)];

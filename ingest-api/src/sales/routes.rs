@@ -122,7 +122,7 @@ async fn quote(app: &AppState, snapshot: &Snapshot, new: NewQuote) -> Result<(Pr
     Ok((priced, cart.occurred_at))
 }
 
-/// `GET /sales/{sale_id}`: the stored bytes.
+/// `GET /sales/{sale_id}`: the stored bytes of a sale; `GET /documents/{document_id}` reads any document.
 pub async fn find_sale(State(app): State<AppState>, access: Access, id: PathId) -> Result<Response, ApiError> {
     let found = db::find(&app.reads, id.0).await?;
     let (location_id, body) = found.ok_or_else(|| ApiError::not_found("sale"))?;

@@ -221,7 +221,7 @@ impl From<NewRedemption> for Redemption {
 }
 
 /// A line as pricing takes it; its values have been checked.
-pub(super) fn cart_line(line: &NewLine) -> CartLine {
+pub(crate) fn cart_line(line: &NewLine) -> CartLine {
     CartLine {
         line_no: line.line_no,
         variant_id: VariantId(line.variant_id),

@@ -10,8 +10,8 @@ const ACTS: &[(&str, &str, &str)] = &[
         "each document has the row of its act",
         "select count(*) from documents",
         "select format('document %s', document_id) from documents d where not exists (
-            select from audit_log a where a.target = 'sale/' || d.document_id and a.location_id = d.location_id
-               and a.action = 'sale.create' and a.outcome = 'done' and a.after_digest = d.document_digest
+            select from audit_log a where a.target = d.kind || '/' || d.document_id and a.location_id = d.location_id
+               and a.action = d.kind || '.create' and a.outcome = 'done' and a.after_digest = d.document_digest
                and a.actor = d.cashier_id)",
     ),
     (

@@ -14,7 +14,9 @@ const TEXTS: &str = "
           from document_lines where location_id = $1
         union all
         select format('document %s tender %s', document_id, tender_no), unnest(array[psp_reference, card_brand, card_expiry])
-          from document_tenders join documents using (document_id) where location_id = $1) t
+          from document_tenders join documents using (document_id) where location_id = $1
+        union all
+        select format('document %s', document_id), reason from documents where location_id = $1) t
      where text ~ '[0-9]'";
 
 /// Reads the texts location by location.

@@ -203,7 +203,7 @@ async fn documents(conn: &mut PgConnection, report: &mut Report) -> anyhow::Resu
         "select format('document %s is in no chain', document_id) from documents d
           where not exists (select from audit_seals s where s.document_id = d.document_id)
             and (recorded_at not between now() - interval '5 seconds' and now() + interval '1 minute'
-                 or not exists (select from audit_log a where a.target = 'sale/' || d.document_id))",
+                 or not exists (select from audit_log a where a.target = d.kind || '/' || d.document_id))",
     )
     .fetch_all(&mut *conn)
     .await?;

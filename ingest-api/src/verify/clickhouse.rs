@@ -69,11 +69,17 @@ pub async fn check(stores: &Stores, dump: &Dump, ever: &HashSet<Uuid>, report: &
     let clickhouse = ClickHouse::of(stores)?;
     let locations: Vec<Uuid> =
         sqlx::query_scalar("select location_id from locations order by 1").fetch_all(&stores.pg).await?;
+    let stocks: Vec<Uuid> = sqlx::query_scalar(
+        "select location_id from locations union all select location_id from system_locations order by 1",
+    )
+    .fetch_all(&stores.pg)
+    .await?;
     let deadline = Instant::now() + stores.drain;
     for look in Look::ALL {
         let (id, claim) = look.claim();
         let (mut compared, mut differing) = (0, Vec::new());
-        for part in look.parts(&locations) {
+        let places = if look == Look::Movements { &stocks } else { &locations };
+        for part in look.parts(places) {
             let (rows, found) = loop {
                 let expected = match look.expected(&part) {
                     Source::Postgres(query) => {

@@ -69,7 +69,9 @@ pub async fn wanted(codec: &Codec, group: &Group, topic: &Topic, payload: &[u8])
         name if name == topics::MOVEMENTS.name => {
             let e: StockMoved = codec.decode(payload).await?;
             let key = (e.location_id.0, e.variant_id.0, if is_sink { e.version } else { 0 });
-            Effect { key, at: (e.epoch, e.version), act: Some((e.location_id.0, e.location_seq)) }
+            // An act is of the location that a system location belongs to.
+            let shop = e.parent_location_id.unwrap_or(e.location_id);
+            Effect { key, at: (e.epoch, e.version), act: Some((shop.0, e.location_seq)) }
         }
         name if name == topics::LOYALTY_ENTRIES.name => {
             let e: LoyaltyPosted = codec.decode(payload).await?;

@@ -15,7 +15,7 @@ use crate::limits::{Extent, Verdict, judge};
 /// Documents and stock acts since limits are in force whose acts the ledger has not, has twice or has otherwise.
 const UNCOUNTED: &str = "
     with d as (
-        select d.document_id, d.cashier_id, d.location_id, d.business_date, d.currency from documents d, limits_since s
+        select d.* from documents d, limits_since s
         where d.recorded_at >= s.since
     ), lines as (
         select l.*, l.override_reason is not distinct from 'imported' as is_imported
@@ -28,8 +28,13 @@ const UNCOUNTED: &str = "
         union all
         select document_id, 'override_price', sum(ceil(abs(list_price_minor - unit_price_minor)::numeric * qty / 1000))
         from lines where override_reason is not null and not is_imported group by 1
+        union all
+        select document_id, 'refund', greatest(-total_minor, 0) from d
+        where kind = 'refund' or (kind = 'exchange' and total_minor < 0)
+        union all
+        select document_id, 'void', 0 from d where kind = 'void'
     ), counted as (
-        select a.* from limited_acts a where a.cause_type = 'document'
+        select a.* from limited_acts a where a.cause_type = 'document' and a.act <> 'refund_to_other_tender'
     )
     select format('document %s: %s of %s, the ledger of acts says %s', coalesce(s.document_id, c.cause_id),
                   coalesce(s.act, c.act), coalesce(s.amount::text, 'nothing'), coalesce(c.amount_minor::text, 'nothing'))
@@ -68,7 +73,8 @@ const UNAPPROVED: &str = "
     select format('approval %s: the audit row of its act does not name the approver', approval_id) from approvals p
     where not exists (
         select from audit_log l where l.approver = p.approver and l.outcome = 'done'
-           and l.target in ('sale/' || p.cause_id, 'stock_act/' || p.cause_id))
+           and l.target in ('sale/' || p.cause_id, 'refund/' || p.cause_id, 'exchange/' || p.cause_id,
+                            'void/' || p.cause_id, 'stock_act/' || p.cause_id))
     union all
     select format('approval %s: no audit row of its being given', approval_id) from approvals p where not exists (
         select from audit_log l where l.action = 'approval.issue' and l.target = 'approval/' || p.approval_id

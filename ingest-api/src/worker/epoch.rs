@@ -72,15 +72,22 @@ async fn open_epoch(tx: &mut PgTx, reason: &str) -> Result<Raised, ApiError> {
     audit::record(tx, &Context::of_task("raise-epoch"), act).await?;
     let mut raised = Raised { epoch, kept, stock_levels: 0, accounts: 0, catalog: 0 };
     for (location, _) in &raised.kept {
-        let variants: Vec<Uuid> =
-            sqlx::query_scalar("select variant_id from stock_levels where location_id = $1 and version > 0 order by 1")
-                .bind(location)
-                .fetch_all(&mut **tx)
-                .await?;
-        raised.stock_levels += variants.len();
-        let variants: Vec<VariantId> = variants.into_iter().map(VariantId).collect();
-        for some in variants.chunks(AT_ONCE) {
-            stock_act(tx, LocationId(*location), some, None).await?;
+        // Its own stock, and that of its system locations.
+        let levels: Vec<(Uuid, Uuid)> = sqlx::query_as(
+            "select location_id, variant_id from stock_levels
+              where version > 0 and (location_id = $1 or location_id in (
+                    select location_id from system_locations where parent_location_id = $1))
+              order by 1, 2",
+        )
+        .bind(location)
+        .fetch_all(&mut **tx)
+        .await?;
+        raised.stock_levels += levels.len();
+        for stock in levels.chunk_by(|a, b| a.0 == b.0) {
+            let variants: Vec<VariantId> = stock.iter().map(|(_, variant)| VariantId(*variant)).collect();
+            for some in variants.chunks(AT_ONCE) {
+                stock_act(tx, LocationId(stock[0].0), some, None).await?;
+            }
         }
     }
     let all: Vec<Uuid> = sqlx::query_scalar("select account_id from loyalty_accounts where version > 0 order by 1")

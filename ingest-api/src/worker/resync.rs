@@ -113,9 +113,16 @@ pub(super) async fn stock_act(
     variants: &[VariantId],
     after: Option<(i64, i64)>,
 ) -> Result<(), ApiError> {
+    // An act is of a location; a system location's stock is locked with the location that it belongs to.
+    let parent: Option<Uuid> =
+        sqlx::query_scalar("select parent_location_id from system_locations where location_id = $1")
+            .bind(location.0)
+            .fetch_optional(&mut **tx)
+            .await?;
+    let shop = parent.unwrap_or(location.0);
     // The location first, then its stock rows in order of key, like every other act.
     sqlx::query("select 1 from streams where stream_id = $1 for no key update")
-        .bind(location.0)
+        .bind(shop)
         .fetch_optional(&mut **tx)
         .await?;
     let ids: Vec<Uuid> = variants.iter().map(|variant| variant.0).collect();
@@ -137,9 +144,9 @@ pub(super) async fn stock_act(
     if due.is_empty() {
         return Ok(());
     }
-    let seq = outbox::lock_stream(tx, location.0).await?;
+    let seq = outbox::lock_stream(tx, shop).await?;
     let place = sqlx::query("select time_zone, day_cutoff from locations where location_id = $1")
-        .bind(location.0)
+        .bind(shop)
         .fetch_one(&mut **tx)
         .await?;
     let (act_id, now) = (Uuid::now_v7(), Utc::now());
@@ -150,7 +157,7 @@ pub(super) async fn stock_act(
     )
     .bind(act_id)
     .bind(epoch)
-    .bind(location.0)
+    .bind(shop)
     .bind(seq)
     .bind(Uuid::nil())
     .bind(now)
@@ -162,8 +169,10 @@ pub(super) async fn stock_act(
                     returning variant_id, version, qty, threshold, hysteresis),
               n as (select l.*, (row_number() over (order by variant_id))::int line from l)
          insert into stock_movements (location_id, variant_id, version, epoch, location_seq, delta, qty_after, cause_type,
-                cause_id, cause_line, reason, actor, effective_at, recorded_at, resync, threshold, hysteresis)
-         select $1, variant_id, version, $3, $4, 0, qty, $5, $6, line, 'resync', $7, $8, $8, true, threshold, hysteresis from n
+                cause_id, cause_line, reason, actor, effective_at, recorded_at, resync, threshold, hysteresis,
+                parent_location_id)
+         select $1, variant_id, version, $3, $4, 0, qty, $5, $6, line, 'resync', $7, $8, $8, true, threshold, hysteresis, $9
+         from n
          returning variant_id, version, qty_after, cause_line, threshold, hysteresis",
     )
     .bind(location.0)
@@ -174,14 +183,15 @@ pub(super) async fn stock_act(
     .bind(act_id)
     .bind(Uuid::nil())
     .bind(now)
+    .bind(parent)
     .fetch_all(&mut **tx)
     .await?;
-    let mut act = Act::new(location.0, seq, CAUSE, act_id, "");
+    let mut act = Act::new(shop, seq, CAUSE, act_id, "");
     for row in &moved {
         act.push(&StockMoved {
             epoch,
             location_id: location,
-            parent_location_id: None,
+            parent_location_id: parent.map(LocationId),
             location_seq: seq,
             variant_id: VariantId(row.get(0)),
             version: row.get(1),

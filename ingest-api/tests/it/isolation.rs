@@ -57,6 +57,7 @@ async fn no_answer_names_anything_of_another_location(pool: PgPool) {
         "/audit",
         "/catalog/changes",
         "/changes",
+        "/documents",
         "/leases",
         "/locations",
         "/sales",

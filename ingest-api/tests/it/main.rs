@@ -43,6 +43,7 @@ mod refresh;
 mod relay;
 mod relay_rights;
 mod replay;
+mod returns;
 mod rig;
 mod roles;
 mod sales;

@@ -36,6 +36,7 @@ pub struct Place {
     cashier_code: String,
     /// A manager with a PIN.
     approver_code: String,
+    approver: String,
     /// A cashier of this location to be read and edited.
     pub user: String,
     user_login: String,
@@ -187,6 +188,22 @@ impl Matrix {
         text(&sold, "sale_id")
     }
 
+    /// Sells one of variant 0 at the till of a place; the sale's id.
+    async fn sell(&self, place: &Place) -> String {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let sold = sale(&self.world, &place.location, &place.cashier, number);
+        place.till.post_keyed("/sales", &number.to_string(), &sold).await.expect(201);
+        text(&sold, "sale_id")
+    }
+
+    /// Leaves one of variant 0 at a place to be looked at.
+    async fn set_aside(&self, place: &Place) {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let sale = self.sell(place).await;
+        let body = refund(&place.location, &place.approver, &sale, number, "inspect");
+        place.till.post_keyed("/refunds", &number.to_string(), &body).await.expect(201);
+    }
+
     pub async fn another_member(&self) -> String {
         text(&self.world.owner.post("/members", json!({})).await.expect(201), "customer_id")
     }
@@ -221,6 +238,7 @@ impl Matrix {
             ("{customer_id}", &self.member),
             ("{sale_id}", &place.sale),
             ("{program_id}", &PROGRAM.to_owned()),
+            ("{document_id}", &place.sale),
         ] {
             ask.path = ask.path.replace(name, id);
         }
@@ -352,6 +370,27 @@ impl Matrix {
                 json!({"location_id": at, "lines": [{"line_no": 1, "variant_id": world.variants[0], "qty": 1000}]})
             }
             ("POST", "/sales") => sale(world, at, &place.cashier, n),
+            ("POST", "/refunds") => refund(at, &place.approver, &self.sell(place).await, n, "resellable"),
+            ("POST", "/refunds/preview") => {
+                json!({"location_id": at, "lines": back(&self.sell(place).await, "resellable")})
+            }
+            ("POST", "/exchanges") => {
+                let mut body = begun(at, &place.approver, n);
+                body["returns"] = back(&self.sell(place).await, "resellable");
+                body["lines"] = json!([{"line_no": 2, "variant_id": world.variants[0], "qty": 1000}]);
+                (body["tenders"], body["total_minor"]) = (json!([]), json!(0));
+                body
+            }
+            ("POST", "/exchanges/preview") => {
+                json!({"location_id": at, "returns": back(&self.sell(place).await, "resellable"),
+                    "lines": [{"line_no": 2, "variant_id": world.variants[0], "qty": 1000}]})
+            }
+            ("POST", "/voids") => begun(at, &place.approver, n),
+            ("POST", "/stock/dispositions") => {
+                self.set_aside(place).await;
+                json!({"location_id": at, "reason": "checked",
+                    "lines": [{"variant_id": world.variants[0], "qty": 1000, "to": "stock"}]})
+            }
             other => panic!("this test knows no request for {other:?}"),
         })
     }
@@ -372,6 +411,11 @@ async fn place(world: &World, location: &str, next: &AtomicI64) -> Place {
     world.owner.post("/prices", prices(world, location, n)).await.expect(201);
     let sold = sale(world, location, &cashier, next.fetch_add(1, Ordering::Relaxed));
     till.post_keyed("/sales", &n.to_string(), &sold).await.expect(201);
+    let waiting = sale(world, location, &cashier, next.fetch_add(1, Ordering::Relaxed));
+    till.post_keyed("/sales", "waiting", &waiting).await.expect(201);
+    let number = next.fetch_add(1, Ordering::Relaxed);
+    let body = refund(location, &approver, &text(&waiting, "sale_id"), number, "inspect");
+    till.post_keyed("/refunds", "waiting", &body).await.expect(201);
     Place {
         location: location.to_owned(),
         terminal,
@@ -380,6 +424,7 @@ async fn place(world: &World, location: &str, next: &AtomicI64) -> Place {
         cashier,
         cashier_code,
         approver_code,
+        approver,
         user,
         user_login,
         sale: text(&sold, "sale_id"),
@@ -408,6 +453,26 @@ fn sale(world: &World, location: &str, cashier: &str, number: i64) -> Value {
         "tenders": [{"kind": "cash", "amount_minor": 250}], "total_minor": 250})
 }
 
+/// What a refund, an exchange and a void begin with.
+fn begun(location: &str, cashier: &str, number: i64) -> Value {
+    json!({"document_id": Uuid::now_v7(), "location_id": location, "terminal_seq": number,
+        "receipt": {"series_epoch": 1, "number": number}, "cashier_id": cashier, "occurred_at": Utc::now(),
+        "currency": "EUR", "reason": "defect"})
+}
+
+/// The one line of such a sale.
+fn back(sale: &str, disposition: &str) -> Value {
+    json!([{"line_no": 1, "origin_document_id": sale, "origin_line_no": 1, "qty": 1000, "disposition": disposition}])
+}
+
+fn refund(location: &str, cashier: &str, sale: &str, number: i64, disposition: &str) -> Value {
+    let mut body = begun(location, cashier, number);
+    body["lines"] = back(sale, disposition);
+    body["tenders"] = json!([{"kind": "cash", "amount_minor": -250}]);
+    body["total_minor"] = json!(-250);
+    body
+}
+
 pub async fn send(caller: &Caller, route: &Route, ask: &Ask, query: &str) -> Answer {
     let key = Uuid::new_v4().to_string();
     let headers = [("if-match", ask.if_match.as_str()), ("idempotency-key", &key)];
@@ -417,7 +482,8 @@ pub async fn send(caller: &Caller, route: &Route, ask: &Ask, query: &str) -> Ans
 
 /// Lists that also take `location_id`.
 fn may_name(route: &Route) -> bool {
-    ["/terminals", "/stock", "/sales", "/leases", "/reports/kpis", "/audit"].contains(&route.path)
+    ["/terminals", "/stock", "/stock/aside", "/sales", "/documents", "/leases", "/reports/kpis", "/audit"]
+        .contains(&route.path)
 }
 
 /// Without ClickHouse reports end in 503, a day that is not over has no root, and an owner's second factor is compulsory:
@@ -427,6 +493,7 @@ pub fn is_served(route: &Route, answer: &Answer) -> bool {
     answer.status.is_success()
         || ends_in("/reports/kpis", 503)
         || ends_in("/sales/{sale_id}/proof", 409)
+        || ends_in("/documents/{document_id}/proof", 409)
         || ends_in("/auth/second-factor/remove", 409)
 }
 

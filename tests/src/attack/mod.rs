@@ -11,6 +11,7 @@ mod outside;
 mod points;
 mod records;
 mod refresh;
+mod returns;
 pub mod rows;
 mod scope;
 mod second_factor;

@@ -6,8 +6,8 @@ use futures::future::BoxFuture;
 use super::ground::Ground;
 use super::trial::Trial;
 use super::{
-    bodies, idempotency, money, outside, points, records, refresh, scope, second_factor, sign_in, sockets, texts,
-    timing, tokens,
+    bodies, idempotency, money, outside, points, records, refresh, returns, scope, second_factor, sign_in, sockets,
+    texts, timing, tokens,
 };
 
 /// Tries one row; an error is an attack that could not even be made.
@@ -73,10 +73,10 @@ rows! {
     26 "totals, discounts, amounts that differ" Tried money::figures_that_differ;
     27 "quantities 0, -1, 2^31, 2^63, 1.5, text, NaN, 1e309" Tried money::quantities_that_cannot_be;
     28 "amounts and sums at the edge of 64 bits" Tried money::amounts_that_run_over;
-    29 "refunds above what remains, fifty at once" Waits("refunds");
+    29 "refunds above what remains, fifty at once" Tried returns::more_than_remains;
     30 "points redeemed in fifty sales at once" Tried points::redeemed_fifty_times_at_once;
     31 "a coupon twice at once" Waits("coupons");
-    32 "a return at another location, of nothing, twice" Waits("refunds");
+    32 "a return at another location, of nothing, twice" Tried returns::at_another_location;
     33 "a stale If-Match, none" Tried scope::edits_of_what_has_changed;
     34 "a transfer received twice, or more than was shipped" Waits("transfers");
     35 "no Idempotency-Key" Tried idempotency::no_key;

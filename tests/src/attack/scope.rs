@@ -17,7 +17,7 @@ fn object(shop: &Shop, parameter: &str) -> Option<Uuid> {
         "location_id" => shop.location_id,
         "terminal_id" => shop.terminal_id,
         "user_id" => shop.cashier.user_id,
-        "sale_id" => shop.sale_id,
+        "sale_id" | "document_id" => shop.sale_id,
         _ => return None,
     })
 }
