@@ -3,6 +3,7 @@
 
 mod ask;
 mod bodies;
+mod coupons;
 pub mod fuzz;
 pub mod ground;
 mod idempotency;

@@ -6,8 +6,8 @@ use futures::future::BoxFuture;
 use super::ground::Ground;
 use super::trial::Trial;
 use super::{
-    bodies, idempotency, money, outside, points, records, refresh, returns, scope, second_factor, sign_in, sockets,
-    texts, timing, tokens,
+    bodies, coupons, idempotency, money, outside, points, records, refresh, returns, scope, second_factor, sign_in,
+    sockets, texts, timing, tokens,
 };
 
 /// Tries one row; an error is an attack that could not even be made.
@@ -75,7 +75,7 @@ rows! {
     28 "amounts and sums at the edge of 64 bits" Tried money::amounts_that_run_over;
     29 "refunds above what remains, fifty at once" Tried returns::more_than_remains;
     30 "points redeemed in fifty sales at once" Tried points::redeemed_fifty_times_at_once;
-    31 "a coupon twice at once" Waits("coupons");
+    31 "a coupon twice at once" Tried coupons::used_fifty_times_at_once;
     32 "a return at another location, of nothing, twice" Tried returns::at_another_location;
     33 "a stale If-Match, none" Tried scope::edits_of_what_has_changed;
     34 "a transfer received twice, or more than was shipped" Waits("transfers");
