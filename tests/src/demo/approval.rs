@@ -33,11 +33,8 @@ pub async fn show(
     if owner.get::<Value>(&format!("/sales/{approved}")).await.is_ok() {
         return Ok(());
     }
-    let terminal_id = derived_id("demo.counter", &business.seed.to_string());
-    make_terminal(owner, terminal_id, place.location_id).await?;
     let _: Value = owner.post(&format!("/users/{}/pin", place.manager), &json!({"pin": PIN})).await?;
-    let key = || DeviceKey::derive(state.device_secret.as_bytes(), terminal_id);
-    let mut till = Terminal::resume_or_enrol(owner, terminal_id, key, journal.cloned()).await?;
+    let mut till = counter(owner, business, state, journal).await?;
 
     let ranked = business.ranked(place.market);
     let by_piece =
@@ -68,7 +65,8 @@ pub async fn show(
     asked(&mut till, &sale).await?;
     sale.sale_id = approved;
     let mut wanted = asked(&mut till, &sale).await?;
-    let signature = key()?.sign_pin(terminal_id, MANAGER_CODE, PIN);
+    let key = DeviceKey::derive(state.device_secret.as_bytes(), till.terminal_id)?;
+    let signature = key.sign_pin(till.terminal_id, MANAGER_CODE, PIN);
     wanted["approver"] = json!({"cashier_code": MANAGER_CODE, "pin": PIN, "signature": signature});
     let approval: Value = till.client.post("/approvals", &wanted).await?;
     sale.approval = approval["approval"].as_str().map(str::to_owned);
@@ -79,6 +77,20 @@ pub async fn show(
         }
         other => anyhow::bail!("the approved sale was not sold: {other:?}"),
     }
+}
+
+/// The till of what the demonstration shows beside plain sales, at the first location.
+pub async fn counter(
+    owner: &Client,
+    business: &Business,
+    state: &State,
+    journal: Option<&Journal>,
+) -> anyhow::Result<Terminal> {
+    let place = business.places.first().context("no location")?;
+    let terminal_id = derived_id("demo.counter", &business.seed.to_string());
+    make_terminal(owner, terminal_id, place.location_id).await?;
+    let key = || DeviceKey::derive(state.device_secret.as_bytes(), terminal_id);
+    Terminal::resume_or_enrol(owner, terminal_id, key, journal.cloned()).await
 }
 
 /// What the API wants approved of a sale that is beyond the limit.

@@ -8,6 +8,7 @@ pub mod names;
 pub mod page;
 pub mod planner;
 pub mod progress;
+pub mod returns;
 pub mod selling;
 pub mod state;
 pub mod tally;
@@ -120,6 +121,10 @@ pub async fn run(endpoints: &Endpoints, options: &Options) -> anyhow::Result<Dem
         // what was given up on is sold by the next run
         if !tally.is_hopeless() {
             state.close_span(&endpoints.run_dir)?;
+            // Journals are of tills that sell; these documents are in none.
+            if journal.is_none() {
+                returns::show(&owner, &business, &state).await.context("showing returns")?;
+            }
         }
     }
     let selling = begin.elapsed();
