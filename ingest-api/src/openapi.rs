@@ -176,7 +176,11 @@ pub fn document() -> OpenApi {
         }
     }
     let mut components = Components::new();
-    components.schemas.extend(schemas);
+    for (name, schema) in schemas {
+        // Two types of one name: the later would stand where the earlier is meant.
+        debug_assert!(components.schemas.get(&name).is_none_or(|known| *known == schema), "{name} is two schemas");
+        components.schemas.insert(name, schema);
+    }
     components.add_security_scheme("token", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)));
     OpenApiBuilder::new()
         .info(InfoBuilder::new().title("Vorca POS").version("1").description(Some(description())))

@@ -69,6 +69,7 @@ pub struct Given {
 
 /// Why a promotion gives nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = NotAppliedReason)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
     NotStarted,

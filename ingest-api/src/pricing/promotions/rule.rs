@@ -42,6 +42,7 @@ impl Promotion {
 
 /// What it gives, to which goods, and when.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(as = PromotionRule)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
     pub effect: Effect,
@@ -54,6 +55,7 @@ pub struct Rule {
 
 /// What a promotion gives. Amounts are minor units of its currency; percentages are decimals as text, above 0 to 100.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(as = PromotionEffect)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Effect {
     /// Of what is left of each line.
@@ -89,6 +91,7 @@ pub enum Effect {
 
 /// One part of a bundle.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(as = BundlePart)]
 #[serde(deny_unknown_fields)]
 pub struct Part {
     pub items: Items,
@@ -97,6 +100,7 @@ pub struct Part {
 
 /// Goods that a promotion is about: everything when nothing is included, less what is excluded.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(as = PromotionItems)]
 #[serde(deny_unknown_fields, default)]
 pub struct Items {
     pub variant_ids: HashSet<Uuid>,
@@ -132,6 +136,7 @@ fn is_below(category: &str, wanted: &[String]) -> bool {
 
 /// When it applies; all of them must hold.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(as = PromotionConditions)]
 #[serde(deny_unknown_fields, default)]
 pub struct Conditions {
     /// From this instant on.
@@ -154,6 +159,7 @@ pub struct Conditions {
 
 /// Hours of some days, half-open, by the clock of the location. One whose end is not after its start ends the next day.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = PromotionWindow)]
 #[serde(deny_unknown_fields)]
 pub struct Window {
     /// `mon` to `sun`: the day on which it begins.
@@ -166,6 +172,7 @@ pub struct Window {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = WeekDay)]
 #[serde(rename_all = "snake_case")]
 pub enum Day {
     Mon,
