@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use tokio::sync::Mutex;
 
 use crate::db;
@@ -43,6 +43,18 @@ impl CatalogCache {
             self.current.store(Arc::new(next));
         }
         Ok(self.current.load_full())
+    }
+
+    /// The same through a connection that is under way: whoever holds locks must not wait for another connection, which those
+    /// who wait for the locks may hold.
+    pub async fn refresh_on(&self, conn: &mut PgConnection) -> Result<Arc<Snapshot>, sqlx::Error> {
+        let known = self.current.load_full();
+        let next = Arc::new(db::snapshot::refreshed_on(conn, &known).await?);
+        self.current.rcu(|current| {
+            let is_newer = (next.epoch, next.version) > (current.epoch, current.version);
+            if is_newer { Arc::clone(&next) } else { Arc::clone(current) }
+        });
+        Ok(next)
     }
 
     /// Polls for ever; run it in a task of its own that ends with the process.

@@ -30,6 +30,15 @@ pub async fn refreshed(pool: &PgPool, known: &Snapshot) -> Result<Option<Snapsho
     read_from(&mut tx, known).await.map(Some)
 }
 
+/// The picture at the committed catalog version, read statement by statement until nothing changes it meanwhile.
+pub async fn refreshed_on(conn: &mut PgConnection, known: &Snapshot) -> Result<Snapshot, sqlx::Error> {
+    let mut next = read_from(conn, known).await?;
+    while counters(conn).await? != (next.version, next.epoch) {
+        next = read_from(conn, &next).await?;
+    }
+    Ok(next)
+}
+
 async fn counters(conn: &mut PgConnection) -> Result<(i64, i64), sqlx::Error> {
     sqlx::query_as("select version, (select max(epoch) from epochs) from catalog_counter").fetch_one(conn).await
 }

@@ -68,7 +68,7 @@ pub async fn commit(tx: &mut PgTx, input: &Input) -> Result<Answer, ApiError> {
     }
     let terminal = terminal_of(&known, &sale)?;
     check_receipt(&known, &sale, &terminal.register_id)?;
-    let snapshot = snapshot(input, &known).await?;
+    let snapshot = snapshot(tx, input, &known).await?;
     let plan = plan::plan(&snapshot, document, &origins)?;
     let settlement = settle(document, &plan, &origins)?;
     let acts = judge_acts(tx, &mut known, (document, &sale), &plan, &settlement).await?;
@@ -141,12 +141,16 @@ fn check_receipt(known: &Known, sale: &ValidSale, register_id: &Arc<str>) -> Res
 }
 
 /// The catalog as it is under the lock.
-async fn snapshot(input: &Input, known: &Known) -> Result<Arc<crate::pricing::snapshot::Snapshot>, ApiError> {
+async fn snapshot(
+    tx: &mut PgTx,
+    input: &Input,
+    known: &Known,
+) -> Result<Arc<crate::pricing::snapshot::Snapshot>, ApiError> {
     let snapshot = input.catalog.current();
     if (snapshot.version, snapshot.epoch) == (known.catalog_version, known.epoch) {
         return Ok(snapshot);
     }
-    Ok(input.catalog.refresh().await?)
+    Ok(input.catalog.refresh_on(tx).await?)
 }
 
 /// The total as the till has it, and the money that settles it.
