@@ -18,6 +18,7 @@ mod catalog;
 mod connections;
 mod edge;
 mod epoch;
+mod extents;
 mod feeds;
 mod frozen_leader;
 mod identity;
