@@ -21,6 +21,7 @@ mod epoch;
 mod extents;
 mod feeds;
 mod frozen_leader;
+mod guesses;
 mod identity;
 mod inventory;
 mod isolation;
