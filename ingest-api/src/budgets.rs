@@ -268,6 +268,12 @@ mod tests {
     }
 
     #[test]
+    fn who_waits_as_long_as_told_is_not_early() {
+        let waits = [0, 1, 999_999_999, 1_000_000_000, 1_000_000_001].map(seconds);
+        assert_eq!(waits, [0, 1, 1, 1, 2]);
+    }
+
+    #[test]
     fn callers_beyond_the_bound_are_forgotten_not_kept() {
         let budgets = budgets();
         for n in 0..CALLERS_MAX as u128 + 5_000 {

@@ -150,6 +150,8 @@ async fn what_the_router_itself_refuses_is_a_problem_too(pool: PgPool) {
     assert_eq!(owner.send("GET", "/locations", &[("accept", "image/png")], None).await.problem().1, "not_acceptable");
     assert_eq!(owner.send("GET", "/locations", &[("x-filler", &"x".repeat(20_000))], None).await.problem().0, 431);
     assert_eq!(owner.get(&format!("/locations?cursor={}", "x".repeat(16_000))).await.problem().0, 414);
+    // Of two tokens neither counts.
+    assert_eq!(owner.send("GET", "/locations", &[("authorization", "Bearer x")], None).await.problem().0, 401);
     let outside = Request::builder().uri("/nowhere").body(Body::empty()).unwrap();
     assert_eq!(owner.raw(outside).await.problem().0, 404);
     let answer = owner.send("GET", "/locations", &[("x-request-id", "till-7")], None).await;

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use chrono::Utc;
+use chrono::{DateTime, TimeDelta, Utc};
 use ingest_api::access::Permission;
 use ingest_api::approvals::{Approval, ApprovedAct};
-use ingest_api::limits::{Mode, Rule};
+use ingest_api::limits::{Ceiling, Mode, Rule};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use uuid::Uuid;
@@ -81,7 +81,10 @@ async fn approval_cannot_be_replayed_or_self_issued(pool: PgPool) {
     assert_eq!(shop.till.sell(&next).await.problem(), (409, "approval_used".into(), String::new()));
     // Nobody approves for themselves, and a cashier approves for nobody.
     let refused = shop.till.sell(&without(&next, "approval")).await;
-    assert_eq!(shop.approve(&refused, "anna", PIN).await.problem().1, "forbidden");
+    set_pin(&shop.world, &shop.world.new_user("bea", "cashier", Some(&shop.world.here)).await).await;
+    for cashier in ["anna", "bea"] {
+        assert_eq!(shop.approve(&refused, cashier, PIN).await.problem().1, "forbidden", "{cashier}");
+    }
     let manager = log_in(&shop.world.nobody(), "mia", crate::world::PASSWORD).await;
     let mut own = refused.json()["approval"].clone();
     own["requester"] = json!(shop.manager);
@@ -113,7 +116,7 @@ async fn approval_cannot_be_replayed_or_self_issued(pool: PgPool) {
     assert_eq!(shop.world.count("select count(*) from audit_log where action = 'approval.issue'").await, 2);
     let note = "select count(*) from audit_log where outcome = 'refused' and action = 'refused.ApproveActs'
                 and reason like 'approval by user/% of override_price up to 50 EUR%'";
-    assert_eq!(shop.world.count(note).await, 2, "the two who asked for an approval and may not give one");
+    assert_eq!(shop.world.count(note).await, 3, "those who asked for an approval and may not give one");
 }
 
 fn without(sale: &Value, name: &str) -> Value {
@@ -162,14 +165,65 @@ async fn an_approval_is_good_for_what_it_says_and_nothing_else(pool: PgPool) {
     assert_eq!(shop.world.with_token(token).get("/stock").await.status, 401);
     // Who approved and may not any more: judged when it is spent.
     let path = format!("/users/{}", shop.manager);
-    let etag = shop.world.owner.get(&path).await.etag();
-    let grants = json!({"grants": [{"role": "cashier", "location_id": shop.world.here}]});
-    shop.world.owner.patch(&path, &etag, grants).await.expect(200);
-    assert!(parts(&shop.till.sell(&sale).await).2.contains("may not do so any more"));
+    let granted = |role: &str, at: &str| json!({"is_active": true, "grants": [{"role": role, "location_id": at}]});
+    let (here, there) = (&shop.world.here, &shop.world.there);
+    for edit in [json!({"is_active": false}), granted("cashier", here), granted("manager", there)] {
+        let etag = shop.world.owner.get(&path).await.etag();
+        shop.world.owner.patch(&path, &etag, edit.clone()).await.expect(200);
+        assert!(parts(&shop.till.sell(&sale).await).2.contains("may not do so any more"), "{edit}");
+    }
     assert_eq!(shop.world.count("select count(*) from documents").await, 0);
     let audited =
         "select count(*) from audit_log where outcome = 'refused' and reason like '%override_price of 50 EUR%'";
-    assert_eq!(shop.world.count(audited).await, 18, "every one of them is in the log");
+    assert_eq!(shop.world.count(audited).await, 20, "every one of them is in the log");
+}
+
+#[sqlx::test(migrations = "../migrations/postgres")]
+async fn an_approval_lasts_five_minutes_and_is_spent_where_it_is_needed(pool: PgPool) {
+    let shop = shop(&pool).await;
+    let (sale, approval) = shop.approved().await;
+    let instant = |name: &str| text(&approval, name).parse::<DateTime<Utc>>().unwrap();
+    assert_eq!(instant("expires_at") - instant("issued_at"), TimeDelta::minutes(5));
+    let token = sale["approval"].as_str().unwrap();
+    let signed: Approval = shop.world.app.auth.tokens.open_as("approval+jwt", "vorca-approval", token).unwrap();
+    assert_eq!((signed.iat, signed.exp), (instant("issued_at").timestamp(), instant("expires_at").timestamp()));
+    // What is within the limits needs none.
+    let mut small = shop.till.discounted(&shop.world, &shop.cashier, "10", 225);
+    small["approval"] = sale["approval"].clone();
+    assert_eq!(shop.till.sell(&small).await.expect(201)["approval_id"], Value::Null);
+    assert_eq!(shop.till.sell(&sale).await.expect(201)["approval_id"], approval["approval_id"]);
+}
+
+/// Their own limits hold for what they approve: the ceiling at once, the share when it is known what it is a share of.
+#[sqlx::test(migrations = "../migrations/postgres")]
+async fn whoever_approves_goes_no_further_than_they_may_themselves(pool: PgPool) {
+    let shop = shop(&pool).await;
+    let ceilings = Some(vec![Ceiling { currency: "EUR".into(), amount_minor: 100 }]);
+    let allow = |permission| Rule::new(permission, Mode::Allow);
+    let overrides = Rule { percent_max: Some(20), ceilings, ..allow(Permission::OverridePrice) };
+    let role = shop.world.new_role("supervisor", &[allow(Permission::ApproveActs), overrides]).await;
+    let supervisor = shop.world.new_user("sue", &role, Some(&shop.world.here)).await;
+    set_pin(&shop.world, &supervisor).await;
+    let sale = |price: i64, pieces: i64| {
+        let mut sale = shop.till.overridden(&shop.world, &shop.cashier);
+        sale["lines"][0]["override"]["unit_price_minor"] = json!(price);
+        sale["lines"][0]["qty"] = json!(1000 * pieces);
+        (sale["total_minor"], sale["tenders"][0]["amount_minor"]) = (json!(price * pieces), json!(price * pieces));
+        sale
+    };
+    let approve = async |sale: &mut Value| {
+        let answer = shop.approve(&shop.till.sell(sale).await, "sue", PIN).await;
+        if answer.status == 201 {
+            sale["approval"] = answer.json()["approval"].clone();
+        }
+        answer
+    };
+    let (mut within, mut dear, mut large) = (sale(200, 2), sale(199, 1), sale(216, 3));
+    approve(&mut within).await.expect(201);
+    shop.till.sell(&within).await.expect(201);
+    assert_eq!(approve(&mut large).await.problem().1, "forbidden", "3 times 34");
+    approve(&mut dear).await.expect(201);
+    assert_eq!(shop.till.sell(&dear).await.problem().1, "approval_invalid", "more than a fifth");
 }
 
 #[sqlx::test(migrations = "../migrations/postgres")]

@@ -84,7 +84,9 @@ async fn beyond_its_budget_a_caller_waits_and_leaves_nothing(pool: PgPool) {
         assert!(standing(&answer).1.starts_with("\"office\";r=0;t=8"), "{}", standing(&answer).1);
     }
     assert_eq!(rows().await, before);
-    // Others go on.
+    // Others go on, of the same kind too.
+    let other = world.user("mia", "manager", Some(&world.here)).await;
+    nobody.with_token(other.token.as_deref().unwrap()).get("/users").await.expect(200);
     let (_, _, till) = world.till(&world.here, "1").await;
     nobody.with_token(till.token.as_deref().unwrap()).get("/variants").await.expect(200);
 }

@@ -179,7 +179,8 @@ async fn a_lease_decides_as_the_server_does(pool: PgPool) {
 async fn what_was_sold_offline_within_the_lease_is_taken_and_flagged(pool: PgPool) {
     let world = world(&pool).await;
     let (till, next) = (Till::new(&world, &world.here, "1").await, Till::new(&world, &world.here, "2").await);
-    let role = world.new_role("once", &seller(Rule { per_shift: Some(1), ..discounts() })).await;
+    let rule = Rule { per_shift: Some(1), percent_max: Some(50), ..discounts() };
+    let role = world.new_role("once", &seller(rule)).await;
     let cashier = world.new_user("anna", &role, Some(&world.here)).await;
     set_pin(&world, &cashier).await;
     let lease = text(&till.pin("anna", PIN).await.expect(201), "lease_id");
@@ -193,7 +194,11 @@ async fn what_was_sold_offline_within_the_lease_is_taken_and_flagged(pool: PgPoo
     assert_eq!(till.sell(&sale(Utc::now())).await.problem().1, "approval_required");
     let offline = till.sell(&sale(Utc::now() - TimeDelta::minutes(6))).await.expect(201);
     assert!(offline["flags"].as_array().unwrap().contains(&json!("over_limit")), "{offline}");
-    // What the lease itself did not allow is no fact of it.
+    // What the lease itself did not allow is no fact of it: neither too much of it, nor another act.
+    let mut beyond = sale(Utc::now() - TimeDelta::minutes(6));
+    beyond["lines"][0]["discount"]["percent"] = json!("60");
+    beyond["total_minor"] = json!(100);
+    assert_eq!(till.sell(&beyond).await.problem().1, "approval_required");
     let mut beyond = sale(Utc::now() - TimeDelta::minutes(6));
     beyond["lines"][0]["override"] = json!({"unit_price_minor": 250, "reason": "wrong"});
     assert_eq!(till.sell(&beyond).await.problem().1, "forbidden");

@@ -8,7 +8,7 @@ use crate::world::{Answer, Caller, PASSWORD, World, text, until_blocked, until_s
 
 const LOCK_MINUTES: i64 = 30;
 
-async fn try_login(caller: &Caller, login: &str, password: &str) -> Answer {
+pub async fn try_login(caller: &Caller, login: &str, password: &str) -> Answer {
     caller.post("/auth/login", json!({"login": login, "password": password})).await
 }
 
@@ -30,7 +30,7 @@ async fn minutes_pass(pool: &PgPool, minutes: i64) {
 }
 
 /// Stores the password of anna under a hash that takes less work than one takes now.
-async fn weaken(pool: &PgPool) -> String {
+pub async fn weaken(pool: &PgPool) -> String {
     let weak = Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::new(8_192, 1, 1, None).unwrap());
     let weak = weak.hash_password(PASSWORD.as_bytes()).unwrap().to_string();
     let set = "update users set password_hash = $1 where login = 'anna'";
@@ -323,6 +323,8 @@ async fn odd_passwords_are_told_apart(pool: PgPool) {
     try_login(&world.nobody(), "long", phrase).await.expect(200);
     assert_eq!(try_login(&world.nobody(), "long", &phrase[..64]).await.status, 401, "all of it counts");
     assert_eq!(make("easy", "qwertyuiop").await.problem().2, "/password");
+    assert_eq!(make("nul", &phrase.replace(' ', "\0")).await.problem().2, "/password");
+    assert_eq!(try_login(&world.nobody(), "long", "a\0b").await.problem().2, "/password");
     assert_eq!(make("anna-smith", "anna-smith1").await.problem().2, "/password", "made of the name");
     let huge = try_login(&world.nobody(), "long", &"x".repeat(1 << 20)).await;
     assert_eq!(huge.problem().0, 413);

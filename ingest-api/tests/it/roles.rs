@@ -87,7 +87,7 @@ async fn nobody_gives_a_role_more_than_they_hold(pool: PgPool) {
     let make = async |name: &str, rule: Value| maker.post("/roles", json!({"name": name, "rules": [rule]})).await;
     let fits = json!({"permission": "discount_lines", "mode": "allow", "percent_max": 20, "per_shift": 5,
                       "ceilings": [{"currency": "EUR", "amount_minor": 500}]});
-    make("fits", fits.clone()).await.expect(201);
+    let made = make("fits", fits.clone()).await.expect(201);
     make("asks", json!({"permission": "adjust_stock", "mode": "approval"})).await.expect(201);
     for (field, value) in [
         ("percent_max", json!(21)),
@@ -104,6 +104,11 @@ async fn nobody_gives_a_role_more_than_they_hold(pool: PgPool) {
     for permission in ["adjust_stock", "sell", "manage_users"] {
         assert_eq!(make("more", json!({"permission": permission, "mode": "allow"})).await.problem().0, 403);
     }
+    // Nor by changing one that exists.
+    let path = format!("/roles/{}", text(&made, "role"));
+    let etag = maker.get(&path).await.etag();
+    let wider = json!({"name": "fits", "rules": [{"permission": "sell", "mode": "allow"}, fits]});
+    assert_eq!(maker.put(&path, &etag, wider).await.problem(), (403, "forbidden".into(), "/rules/0".into()));
     // The same role held at one location only makes none: a role is the company's.
     let there = world.user("lou", &role, Some(&world.there)).await;
     assert_eq!(there.post("/roles", json!({"name": "x", "rules": [fits]})).await.problem().0, 403);

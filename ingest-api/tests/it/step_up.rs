@@ -29,6 +29,8 @@ async fn acts(world: &World) -> Vec<Act> {
         members.push(text(&world.owner.post("/members", json!({})).await.expect(201), "customer_id"));
     }
     let member = |act: &str| format!("/members/{}/{act}", members[0]);
+    let role = |name: &str| json!({"name": name, "rules": [{"permission": "sell", "mode": "allow"}]});
+    let role_path = format!("/roles/{}", text(&world.owner.post("/roles", role("one")).await.expect(201), "role"));
     let user_path = format!("/users/{user}");
     let client_path = format!("/api-clients/{client}");
     vec![
@@ -55,6 +57,8 @@ async fn acts(world: &World) -> Vec<Act> {
         ("POST", "/auth/second-factor".into(), Value::Null, None),
         ("POST", "/auth/recovery-codes".into(), Value::Null, None),
         ("PATCH", "/sign-in-policy".into(), json!({"lease_hours": 24}), Some("/sign-in-policy".into())),
+        ("POST", "/roles".into(), role("another"), None),
+        ("PUT", role_path.clone(), role("renamed"), Some(role_path)),
         ("POST", "/api-clients".into(), json!({"name": "another", "permissions": ["read_catalog"]}), None),
         ("PATCH", client_path.clone(), json!({"name": "renamed"}), Some(client_path.clone())),
         ("POST", format!("{client_path}/secrets"), json!({}), None),
