@@ -4,7 +4,6 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use runtime::pg::PgTx;
-use schemas::events::LoyaltyPosted;
 use schemas::ids::{AccountId, LotId, ProgramId};
 use serde_json::{Value, json};
 use sqlx::{PgConnection, PgExecutor};

@@ -80,7 +80,7 @@ async fn work(
     // The same for points that are spent and debts of points that are paid.
     let accounts = redemption::wanted(&known, batch.iter().map(|waiting| &waiting.offer.sale));
     if !accounts.is_empty() {
-        known.lots = db::loyalty::lots_of(conn, &accounts).await?;
+        known.lots = db::loyalty::lots_of(&mut *conn, &accounts).await?;
     }
     let mut accepted: Vec<(usize, Accepted)> = Vec::new();
     let mut verdicts = Vec::with_capacity(batch.len());
