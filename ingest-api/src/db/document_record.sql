@@ -1,7 +1,7 @@
 -- What a document's leaf is made of: the hash of its receipt, and one over every other stored column of the document,
 -- its lines and its tenders. $1: document ids.
 -- The text that is hashed: one JSON array per row and line, the document first, then its lines and its tenders by
--- number, columns in the order below; between them a row for each line that points paid for. A change of it is a new number in the first place and a new leaf version.
+-- number, columns in the order below. A change of it is a new number in the first place and a new leaf version.
 -- Times are microseconds since 1970, so that no setting of the session has a say.
 select d.document_id, d.location_id, d.business_date,
        sha256(convert_to(d.response, 'UTF8')) as receipt_hash,
@@ -22,9 +22,6 @@ select d.document_id, d.location_id, d.business_date,
                   l.discount_minor, l.redemption_minor, l.taxes, l.tax_minor, l.added_tax_minor, l.net_minor,
                   l.payable_minor, l.unit_cost, l.unit_shares)::text, '' order by l.line_no)
            from document_lines l where l.document_id = d.document_id), '')
-         || coalesce((
-           select string_agg(E'\n' || json_build_array('points', l.line_no, l.redemption_points)::text, '' order by l.line_no)
-           from document_lines l where l.document_id = d.document_id and l.redemption_points <> 0), '')
          || coalesce((
            select string_agg(E'\n' || json_build_array('tender', t.tender_no, t.kind, t.amount_minor, t.tip_minor,
                   t.state, t.intent_id, t.psp_reference, t.card_brand, t.card_last_four, t.card_expiry,
