@@ -13,7 +13,7 @@ mod consumed;
 mod effects;
 mod journal;
 mod kept;
-mod ledger;
+pub mod ledger;
 pub mod limits;
 mod looks;
 pub mod published;

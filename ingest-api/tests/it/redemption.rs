@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use ingest_api::loyalty::expiry::{Expired, expire_points};
+use ingest_api::verify::{Report, audited, ledger};
 use schemas::codec::{Codec, Record, frame};
 use schemas::events::{DocumentCommitted, LoyaltyPosted};
 use serde_json::{Value, json};
@@ -108,28 +109,11 @@ impl Shop {
         .unwrap();
     }
 
-    /// Ledger, balance and lots agree, versions have no gap, and no lot holds more than it was made with.
+    /// Nothing that the checks of the ledger, of lots and lines, and of the audit log would name.
     async fn assert_ledger(&self) {
-        let wrong: Vec<String> = sqlx::query_scalar(
-            "select 'account ' || a.account_id from loyalty_accounts a
-               left join (select account_id, sum(delta)::bigint d, count(*) n, max(version) v from loyalty_entries group by 1) e
-                 using (account_id)
-               left join (select account_id, sum(remaining)::bigint r from loyalty_lots group by 1) l using (account_id)
-              where (a.points, a.version, a.version, a.points)
-                    is distinct from (coalesce(d, 0), coalesce(v, 0), coalesce(n, 0), coalesce(r, 0))
-             union all
-             select 'entry ' || version from (
-                 select *, sum(delta) over (partition by account_id order by version) s,
-                        (select coalesce(sum((lot->>'delta')::bigint), 0) from jsonb_array_elements(lots) lot) l
-                 from loyalty_entries) x
-              where s <> points_after or l <> delta
-             union all
-             select 'lot ' || lot_id from loyalty_lots
-              where remaining <> (select sum((lot->>'delta')::bigint) from loyalty_entries e, jsonb_array_elements(e.lots) lot
-                                   where lot->>'lot_id' = lot_id::text)
-                 or (points >= 0 and remaining not between 0 and points) or (points < 0 and remaining not between points and 0)
-             union all
-             select 'document ' || document_id from documents d where document_digest <> sha256(convert_to(
+        assert_eq!(named(&self.world.pool).await, Vec::<String>::new());
+        let digests: Vec<String> = sqlx::query_scalar(
+            "select 'document ' || document_id from documents d where document_digest <> sha256(convert_to(
                     (select string_agg(concat_ws('|', line_no, variant_id, qty, extended_minor, discount_minor, tax_minor,
                             added_tax_minor, net_minor, payable_minor,
                             case when redemption_points <> 0 then redemption_minor || '|' || redemption_points end) || E'\\n', ''
@@ -140,8 +124,16 @@ impl Shop {
         .fetch_all(&self.world.pool)
         .await
         .unwrap();
-        assert!(wrong.is_empty(), "{wrong:?}");
+        assert!(digests.is_empty(), "{digests:?}");
     }
+}
+
+/// What `worker verify` names of the ledger and of the audit log.
+async fn named(pool: &PgPool) -> Vec<String> {
+    let mut report = Report::default();
+    ledger::check(pool, &mut report).await.unwrap();
+    audited::check(pool, &mut report).await.unwrap();
+    report.checks.into_iter().flat_map(|check| check.named).collect()
 }
 
 fn figures(body: &Value, names: &[&str]) -> Vec<i64> {
@@ -658,4 +650,32 @@ async fn what_is_published_is_what_is_stored(pool: PgPool) {
         .map(|it| (it.kind.as_str(), it.version, it.delta, it.points_after, it.lots.iter().map(|lot| lot.delta).sum()))
         .collect();
     assert_eq!(told, [("redemption", 2, -100, 227, -100), ("accrual", 3, 6, 233, 6)]);
+}
+
+#[sqlx::test(migrations = "../migrations/postgres")]
+async fn verify_names_points_that_do_not_agree(pool: PgPool) {
+    let shop = Shop::new(&pool).await;
+    shop.program(json!({"expires_after_days": 30})).await;
+    shop.earn_at(10, Utc::now() - TimeDelta::days(31)).await;
+    shop.earn(100).await;
+    shop.send(&shop.sale(&[(0, 2), (1, 1)], 100, 790)).await.expect(201);
+    expire_points(&shop.world.app.writer, 100).await.unwrap();
+    shop.assert_ledger().await;
+    for (tampering, trace) in [
+        ("update loyalty_lots set remaining = remaining - 1 where remaining > 100", "lot "),
+        (
+            "update document_lines set redemption_points = redemption_points + 1 where redemption_points > 0",
+            "points redeemed, its lines say",
+        ),
+        ("update loyalty_entries set lots = '[]' where kind = 'redemption'", "its lots"),
+        ("delete from loyalty_entries where kind = 'redemption'", "no entry takes them"),
+        ("delete from audit_log where action = 'loyalty_program.edit'", "loyalty program "),
+        ("delete from audit_log where action = 'loyalty.expire'", "points of account "),
+    ] {
+        let sees = async || named(&pool).await.iter().any(|what| what.contains(trace));
+        assert!(!sees().await, "{tampering}: seen before");
+        let tamper = format!("begin; set local session_replication_role = replica; {tampering}; commit");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(tamper)).execute(&pool).await.unwrap();
+        assert!(sees().await, "{tampering}");
+    }
 }
