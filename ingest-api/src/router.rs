@@ -25,7 +25,7 @@ use crate::customers::{erasure, export, lookup, merge, profile};
 use crate::inventory::{acts, disposition, levels};
 use crate::loyalty::programs;
 use crate::page::PageParams;
-use crate::returns::body::{DocumentBody, PreviewBody};
+use crate::returns::body::{AnyDocument, DocumentBody, PreviewBody};
 use crate::returns::returnable::Returnable;
 use crate::returns::routes::{self as returns, DocumentParams};
 use crate::returns::types::{NewExchange, NewExchangePreview, NewRefund, NewRefundPreview, NewVoid};
@@ -496,10 +496,10 @@ fn return_routes() -> Vec<Route> {
         get("/documents", ReadSales, returns::list_documents, "List sales, refunds, exchanges and voids")
             .reaches(Listed)
             .asks::<DocumentParams>()
-            .lists::<DocumentBody>(),
+            .lists::<AnyDocument>(),
         get("/documents/{document_id}", ReadSales, returns::find_document, "Read a document of a till")
             .reaches(Object)
-            .gives::<DocumentBody>(200),
+            .gives::<AnyDocument>(200),
         get("/documents/{document_id}/returnable", ReadSales, returns::find_returnable, "Read what may come back")
             .reaches(Object)
             .gives::<Returnable>(200),

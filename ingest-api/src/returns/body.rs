@@ -16,7 +16,7 @@ use super::types::{TenderRef, ValidReturn};
 use crate::access::Permission;
 use crate::limits::Extent;
 use crate::sales::hash::hex;
-use crate::sales::response::instant;
+use crate::sales::response::{SaleBody, instant};
 use crate::sales::types::Receipt;
 
 /// A committed refund, exchange or void.
@@ -151,6 +151,14 @@ pub struct PointsBody {
     pub points_returned: i64,
     /// For the goods that go.
     pub points_earned: i64,
+}
+
+/// What is read back: a sale as it was answered, or another document.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum AnyDocument {
+    Sale(Box<SaleBody<'static>>),
+    Other(Box<DocumentBody>),
 }
 
 /// What a refund or exchange would be: the same figures, and the tenders that need no approval.

@@ -40,10 +40,9 @@ impl Promotion {
     }
 }
 
-/// What it gives, to which goods, and when.
+/// What it gives, to which goods, and when: as it is stored, and a part of what a promotion looks like.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[schema(as = PromotionRule)]
-#[serde(deny_unknown_fields)]
 pub struct Rule {
     pub effect: Effect,
     /// Goods it is about; absent: all.
