@@ -225,6 +225,7 @@ struct AccountRow {
     step_minor: i64,
     points_per_step: i64,
     expires_after_days: Option<i32>,
+    pending_days: Option<i32>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -242,7 +243,7 @@ struct LotRow {
 /// A member's accounts with their open lots. For a commit they are locked before.
 pub async fn accounts(conn: &mut PgConnection, customer: Uuid) -> Result<Vec<Account>, sqlx::Error> {
     let accounts: Vec<AccountRow> = sqlx::query_as(
-        "select a.account_id, a.program_id, a.points, a.version, p.step_minor, p.points_per_step, p.expires_after_days
+        "select a.account_id, a.program_id, a.points, a.version, p.step_minor, p.points_per_step, p.expires_after_days, p.pending_days
          from loyalty_accounts a join loyalty_programs p using (program_id)
          where a.customer_id = $1 order by a.account_id",
     )
@@ -264,6 +265,7 @@ pub async fn accounts(conn: &mut PgConnection, customer: Uuid) -> Result<Vec<Acc
         version: row.version,
         rule: EarnRule { step_minor: row.step_minor, points_per_step: row.points_per_step },
         expires_after_days: row.expires_after_days,
+        pending_days: row.pending_days,
         lots: lots.iter().filter(|lot| lot.account_id == row.account_id).map(lot).collect(),
     };
     Ok(accounts.into_iter().map(account).collect())

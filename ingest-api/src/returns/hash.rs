@@ -103,7 +103,7 @@ pub fn document_digest(lines: &[DocumentLine], tenders: &[DocumentTender]) -> [u
     lines.sort_unstable_by_key(|line| line.line_no);
     for line in lines {
         // Writing into memory cannot fail.
-        let _ = writeln!(
+        let _ = write!(
             text,
             "{}|{}|{}|{}|{}|{}|{}|{}|{}",
             line.line_no,
@@ -116,6 +116,10 @@ pub fn document_digest(lines: &[DocumentLine], tenders: &[DocumentTender]) -> [u
             line.net_minor,
             line.payable_minor
         );
+        if (line.redemption_minor, line.redemption_points) != (0, 0) {
+            let _ = write!(text, "|{}|{}", line.redemption_minor, line.redemption_points);
+        }
+        text.push(b'\n');
     }
     for tender in tenders {
         let _ = writeln!(text, "{}|{}|{}|{}", tender.tender_no, tender.kind, tender.amount_minor, tender.tip_minor);

@@ -25,6 +25,7 @@ pub struct Account {
     pub version: i64,
     pub rule: EarnRule,
     pub expires_after_days: Option<i32>,
+    pub pending_days: Option<i32>,
     pub lots: Vec<Lot>,
 }
 
@@ -69,6 +70,12 @@ pub fn taken_back(given: i64, base: i64, (before, now): (i64, i64), rule: EarnRu
 pub fn entries(account: &Account, origins: &Origins, legs: &[DocumentLine], moment: Moment) -> Vec<Posted> {
     let mut book = Book { account: account.clone(), posted: Vec::new(), cause: moment.document_id.0 };
     let at = moment.occurred_at;
+    // What comes back pays first: a debt beside points would be one that nobody sees.
+    for (origin, points) in returned_points(origins, legs) {
+        let Some(spent) = origin.spent.iter().find(|it| it.program_id == account.program_id) else { continue };
+        let deltas = lots::restore(&spent.consumed, spent.restored, points);
+        book.post(REDEMPTION_RETURN, lots::sum(&deltas), deltas);
+    }
     for (origin, back) in returned_net(origins, legs) {
         let given = origin.accrued.iter().find(|it| it.program_id == account.program_id).map_or(0, |it| it.points);
         let (base, before) = origin.bases();
@@ -80,20 +87,15 @@ pub fn entries(account: &Account, origins: &Origins, legs: &[DocumentLine], mome
             book.post(CLAW_BACK, -points, deltas);
         }
     }
-    for (origin, points) in returned_points(origins, legs) {
-        let Some(spent) = origin.spent.iter().find(|it| it.program_id == account.program_id) else { continue };
-        let deltas = lots::restore(&spent.consumed, spent.restored, points);
-        book.post(REDEMPTION_RETURN, lots::sum(&deltas), deltas);
-    }
     let earned = earn(moment.base_minor, account.rule);
     if earned > 0 && book.account.points.checked_add(earned).is_some() {
-        let lifetime = account.expires_after_days.map(|days| TimeDelta::days(days.into()));
+        let after = |days: i32| at.checked_add_signed(TimeDelta::days(days.into()));
         let new = Lot {
             lot_id: lot(moment.document_id, account.program_id, ""),
             cause_id: moment.document_id.0,
             earned_at: at,
-            available_at: at,
-            expires_at: lifetime.and_then(|lifetime| at.checked_add_signed(lifetime)),
+            available_at: account.pending_days.and_then(after).unwrap_or(at),
+            expires_at: account.expires_after_days.and_then(after),
             points: earned,
             remaining: 0,
         };

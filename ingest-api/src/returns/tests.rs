@@ -318,6 +318,7 @@ fn account(program_id: schemas::ids::ProgramId, points: i64, lots: Vec<Lot>) -> 
         version: 3,
         rule: EarnRule { step_minor: 100, points_per_step: 1 },
         expires_after_days: None,
+        pending_days: None,
         lots,
     }
 }
@@ -357,9 +358,10 @@ fn points_that_are_gone_become_a_debt_and_spent_ones_come_back() {
     let posted = points::entries(&account(program, 3, vec![lot(5, SALE, 0, 3)]), &known, plan.returned(), moment);
     assert_eq!(posted.len(), 2);
     let deltas = |n: usize| posted[n].lots.iter().map(|lot| lot.delta).collect::<Vec<_>>();
-    assert_eq!((posted[0].kind, posted[0].delta, deltas(0)), ("claw_back", -15, vec![-3, -12]));
-    // In reverse order of consumption.
-    assert_eq!((posted[1].kind, posted[1].delta, deltas(1)), ("redemption_return", 50, vec![20, 30]));
+    // In reverse order of consumption, and before anything is taken: what comes back pays.
+    assert_eq!((posted[0].kind, posted[0].delta, deltas(0)), ("redemption_return", 50, vec![20, 30]));
+    assert_eq!((posted[1].kind, posted[1].delta, deltas(1)), ("claw_back", -15, vec![-3, -12]));
+    assert!(posted[1].lots.iter().all(|lot| lot.lot_id.0.as_u128() < 10), "no debt: {:?}", posted[1].lots);
     assert_eq!(posted[1].points_after, 38);
 }
 
